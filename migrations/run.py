@@ -1,0 +1,31 @@
+"""Brings a database to the newest schema, or says how far it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine
+
+
+def config(url: str) -> Config:
+    made = Config()
+    made.set_main_option("script_location", str(Path(__file__).parent))
+    made.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    return made
+
+
+def upgrade(url: str) -> None:
+    command.upgrade(config(url), "head")
+
+
+def is_current(engine: Engine, url: str) -> bool:
+    """True where the database has the schema that this code expects."""
+    with engine.connect() as connection:
+        return (
+            MigrationContext.configure(connection).get_current_revision()
+            == ScriptDirectory.from_config(config(url)).get_current_head()
+        )

@@ -1,0 +1,23 @@
+"""A project: a base model, a guideline text, a voting mode, a prompt set, people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import Base, Identified
+
+
+class Project(Identified, Base):
+    """mode: pairwise (two images) or best (best of N). `sampling` holds the default SamplingParams."""
+
+    __tablename__ = "projects"
+    name: Mapped[str] = mapped_column(String(80), unique=True)
+    base_model: Mapped[str] = mapped_column(String(80))
+    mode: Mapped[str] = mapped_column(String(20))
+    guideline: Mapped[str] = mapped_column(Text, default="")
+    prompt_set: Mapped[str] = mapped_column(String(80), default="demo")
+    votes_per_task: Mapped[int] = mapped_column(default=1)
+    sampling: Mapped[dict[str, Any]]

@@ -1,0 +1,70 @@
+"""The voting queue: tasks, leases and votes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from server.models.base import Base, Identified
+from server.models.group import Group
+
+
+class Outcome(StrEnum):
+    BEST = "best"  # best_image_id beats every other image of the group
+    RANKING = "ranking"  # `ranking` lists all image ids, best first
+    TIE = "tie"  # no difference worth a choice: no pairs
+    ALL_BAD = "all_bad"  # nothing acceptable: no pairs
+    SKIP = "skip"  # no opinion: no pairs, and the task wants somebody else's vote
+    RETRACTED = "retracted"  # appended by undo; supersedes the vote it takes back
+
+
+class Task(Identified, Base):
+    """A group in the voting queue that wants `votes_wanted` votes. `closed_at`: taken out of the queue by an operator."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (Index("ix_tasks_project_id_closed_at_id", "project_id", "closed_at", "id"),)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    group_id: Mapped[str] = mapped_column(ForeignKey("groups.id"), unique=True)
+    mode: Mapped[str] = mapped_column(String(20))
+    votes_wanted: Mapped[int] = mapped_column(default=1)
+    closed_at: Mapped[datetime | None]
+    group: Mapped[Group] = relationship()
+
+
+class Lease(Base):
+    """One annotator's short hold on one task, with the image order that this annotator sees."""
+
+    __tablename__ = "leases"
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True, index=True)
+    expires_at: Mapped[datetime]
+    shown_order: Mapped[list[str]]
+
+
+class Vote(Base):
+    """One annotator's outcome for a task; never changed, only superseded by a later row.
+
+    `id` is the client's UUID, which makes a vote idempotent: the same id with the same `body_hash` is the same vote.
+    `received_at` is the server's clock, the only one that orders votes.
+    """
+
+    __tablename__ = "votes"
+    __table_args__ = (UniqueConstraint("supersedes"), Index("ix_votes_task_id_received_at", "task_id", "received_at"))
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"))
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    outcome: Mapped[Outcome] = mapped_column(String(20))
+    best_image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
+    ranking: Mapped[list[str]]
+    flags: Mapped[dict[str, list[str]]]
+    shown_order: Mapped[list[str]]
+    criterion: Mapped[str] = mapped_column(String(40), default="overall")
+    is_gold: Mapped[bool] = mapped_column(default=False)
+    shown_at: Mapped[datetime | None]
+    decided_at: Mapped[datetime | None]
+    received_at: Mapped[datetime]
+    supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.id"))
+    body_hash: Mapped[str] = mapped_column(String(64))

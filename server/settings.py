@@ -1,0 +1,71 @@
+"""The only settings class. Every field is an environment variable with the prefix D3PO_ (docs/settings.md lists them)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import d3po_core
+
+DEMO_WEIGHTS = Path(d3po_core.__file__).parent / "demo_model" / "weights"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="D3PO_", extra="ignore")
+
+    data_dir: Path = Field(
+        default=Path("data"), description="Folder of images, trajectories, checkpoints and the SQLite database."
+    )
+    database_url: str = Field(
+        default="", description="SQLAlchemy URL, sqlite:/// or postgresql+psycopg://. Empty: d3po.db in the data folder."
+    )
+    broker_url: str = Field(default="redis://127.0.0.1:6379/0", description="Celery broker, redis:// or redis+socket://.")
+    secret_key: str = Field(default="", description="Signs the sign-in form. Empty: made once and kept in the data folder.")
+    base_model: str = Field(
+        default="demo", description="What a new project starts from: a name of base_models, a diffusers folder or a hub id."
+    )
+    base_models: dict[str, str] = Field(
+        default={},
+        description="JSON: names that projects may use, each with a diffusers folder or a hub id. `demo` is always there.",
+    )
+    lease_seconds: int = Field(default=120, ge=5, description="How long an annotator holds a task without a sign of life.")
+    job_lease_seconds: int = Field(default=20, ge=1, description="How long a worker holds a job without a heartbeat.")
+    sweep_seconds: float = Field(
+        default=3, gt=0, description="How often workers look for jobs that went silent or were never sent."
+    )
+    device: str = Field(default="auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        self.data_dir = self.data_dir.expanduser().absolute()
+        self.database_url = self.database_url or f"sqlite:///{self.data_dir / 'd3po.db'}"
+        self.base_models = {"demo": str(DEMO_WEIGHTS), **self.base_models}
+        if self.base_model not in self.base_models:
+            name = Path(self.base_model).name
+            self.base_models[name] = self.base_model
+            self.base_model = name
+        return self
+
+    @cached_property
+    def signing_key(self) -> bytes:
+        """`secret_key`, or one made at first use and kept beside the data, readable by its owner only."""
+        if self.secret_key:
+            return self.secret_key.encode()
+        path = self.data_dir / "secret_key"
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        except FileExistsError:
+            pass  # another process was first; its key is the key
+        return path.read_bytes()
+
+
+@lru_cache
+def get_settings() -> Settings:
+    return Settings()

@@ -1,0 +1,87 @@
+"""Ids to paths under one data root. The only place that knows where files lie."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from pathlib import Path
+
+from PIL import Image
+
+SIZES = {"thumb": 256, "view": 1024, "full": None}
+KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])*")
+
+
+class Storage:
+    """root/images/ab/<sha256>.webp, root/trajectories/<key>, root/checkpoints/<key>, root/scratch/<job>/<attempt>."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def image(self, sha256: str, size: str = "full") -> Path:
+        """The file to show for `size`; the lossless original where it is no larger than that."""
+        original = self._image(sha256, "full")
+        smaller = self._image(sha256, size)
+        return smaller if smaller.exists() else original
+
+    def trajectory(self, key: str) -> Path:
+        return self._keyed("trajectories", key)
+
+    def checkpoint(self, key: str) -> Path:
+        return self._keyed("checkpoints", key)
+
+    def scratch(self, job_id: str, attempt: int) -> Path:
+        return self.root / "scratch" / job_id / str(attempt)
+
+    def put_image(self, picture: Image.Image) -> str:
+        """Writes the lossless original and the smaller copies it needs; gives the SHA-256 of the original's file."""
+        data = _webp(picture, lossless=True)
+        sha256 = hashlib.sha256(data).hexdigest()
+        for size, limit in SIZES.items():
+            if limit is not None and max(picture.size) > limit:
+                copy = picture.copy()
+                copy.thumbnail((limit, limit), Image.Resampling.LANCZOS)
+                write_durably(self._image(sha256, size), _webp(copy, lossless=False))
+        # The original goes last: where it exists, its copies do too.
+        write_durably(self._image(sha256, "full"), data)
+        return sha256
+
+    def _image(self, sha256: str, size: str) -> Path:
+        folder = self.root / "images" / sha256[:2]
+        return folder / (f"{sha256}.webp" if size == "full" else f"{sha256}.{size}.webp")
+
+    def _keyed(self, folder: str, key: str) -> Path:
+        if not KEY.fullmatch(key) or ".." in key:
+            raise ValueError(f"{key!r} is not a storage key.")
+        return self.root / folder / key
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Whole or not at all, and still there after a power cut: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _webp(picture: Image.Image, *, lossless: bool) -> bytes:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "WEBP", lossless=lossless, quality=90, method=4)
+    return buffer.getvalue()
