@@ -1,0 +1,83 @@
+"""The Celery application of a worker: its settings, its sweep thread and what a fresh pool process needs.
+
+Messages are acknowledged late and delivered again freely; that is harmless because the claim is in the database.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from celery import Celery, bootsteps
+from celery.signals import worker_process_init, worker_shutting_down
+from celery.utils.log import get_task_logger
+from sqlalchemy.exc import SQLAlchemyError
+
+from server import db
+from server.domain import jobs
+from server.leash import die_with_parent
+from server.queue import celery_config
+from server.settings import get_settings
+from worker import gpu
+from worker.perform import WORKER
+
+log = get_task_logger(__name__)
+stopping = threading.Event()
+
+
+def create_app() -> Celery:
+    app = Celery("d3po", include=["worker.tasks"])
+    app.conf.update(
+        celery_config(get_settings().broker_url),
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,  # one pipeline a worker; a second GPU gets a second worker
+        worker_enable_remote_control=False,
+        worker_proc_alive_timeout=120.0,  # a pool process imports torch before it reports for work
+        worker_hijack_root_logger=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={"visibility_timeout": 3600, "socket_keepalive": True},
+    )
+    app.steps["worker"].add(Sweeper)
+    return app
+
+
+class Sweeper(bootsteps.StartStopStep):
+    """Sweeps from the worker's parent process, so that a busy or dead pool process does not stop it."""
+
+    requires = {"celery.worker.components:Pool"}
+
+    def start(self, worker: Any) -> None:
+        threading.Thread(target=sweep_until_stopped, name="sweep", daemon=True).start()
+
+
+def sweep_until_stopped() -> None:
+    """Sweep every few seconds; once the worker stops, hand back whatever its pool process still holds."""
+    while not stopping.wait(get_settings().sweep_seconds):
+        _in_transaction("sweep", lambda session: jobs.sweep(session))
+    while True:
+        _in_transaction("hand back", lambda session: jobs.hand_back(session, WORKER))
+        threading.Event().wait(0.5)
+
+
+def _in_transaction(name: str, verb: Any) -> None:
+    try:
+        with db.session_scope() as session:
+            if touched := verb(session):
+                log.info("%s: %s", name, touched)
+    except SQLAlchemyError as error:
+        log.warning("The %s could not reach the database and tries again: %s", name, error)
+
+
+@worker_shutting_down.connect
+def _stop(**_: Any) -> None:
+    stopping.set()
+
+
+@worker_process_init.connect
+def _prepare_pool_process(**_: Any) -> None:
+    die_with_parent(os.getppid())
+    db.forget_engine()
+    gpu.warm_up()

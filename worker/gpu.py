@@ -1,0 +1,81 @@
+"""The one pipeline that this process holds: loaded once per base model, adapters switched in place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from server.errors import Invalid
+from server.settings import get_settings
+
+if TYPE_CHECKING:
+    from d3po_core.denoisers import Denoiser
+
+_loaded: dict[str, Denoiser] = {}
+
+
+def policy(base_model: str, adapter: Path | None) -> Denoiser:
+    """The denoiser of a named base model with `adapter` (a checkpoint's folder) switched on; None: the base model."""
+    if base_model not in _loaded:
+        release()
+        _loaded[base_model] = load(base_model)
+    denoiser = _loaded[base_model]
+    denoiser.use_adapter(adapter)
+    return denoiser
+
+
+def load(base_model: str) -> Denoiser:
+    """Raises ModelMissing when the folder is not there, Invalid when the settings do not name the model."""
+    source = _source(base_model)
+    use_threads()
+    from d3po_core.denoisers import load_denoiser
+
+    return load_denoiser(source, device=device())
+
+
+def release() -> None:
+    """Give the memory back, before another model or a training process needs it."""
+    if _loaded:
+        import torch
+
+        _loaded.clear()
+        torch.cuda.empty_cache()
+
+
+def device() -> str:
+    import torch
+
+    wanted = get_settings().device
+    return wanted if wanted != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use_threads() -> None:
+    import torch
+
+    if threads := get_settings().torch_threads:
+        torch.set_num_threads(threads)
+
+
+def stay_offline() -> None:
+    """Forbid every download where all base models are local folders; to be called before the first heavy import."""
+    if all(Path(source).is_absolute() for source in get_settings().base_models.values()):
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def warm_up() -> None:
+    """Import what the first job needs, so that it starts at once."""
+    stay_offline()
+    use_threads()
+    import d3po_core.denoisers
+    import d3po_core.sampling  # noqa: F401
+
+
+def _source(base_model: str) -> str:
+    sources = get_settings().base_models
+    if base_model not in sources:
+        raise Invalid(
+            f"The base model {base_model!r} is not registered on this worker. "
+            f"Set D3PO_BASE_MODELS so that it names a folder or hub id for it, restart the worker, then press Retry."
+        )
+    return str(sources[base_model])
