@@ -39,6 +39,7 @@ class Settings(BaseSettings):
         default=3, gt=0, description="How often workers look for jobs that went silent or were never sent."
     )
     device: str = Field(default="auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
+    torch_threads: int = Field(default=0, ge=0, description="CPU threads of a model, sampling and training. 0: every core.")
 
     @model_validator(mode="after")
     def _complete(self) -> Settings:
