@@ -76,6 +76,6 @@ def _source(base_model: str) -> str:
     if base_model not in sources:
         raise Invalid(
             f"The base model {base_model!r} is not registered on this worker. "
-            f"Set D3PO_BASE_MODELS so that it names a folder or hub id for it, restart the worker, then press Retry."
+            "Let D3PO_BASE_MODELS name a folder or hub id for it and restart the worker."
         )
     return str(sources[base_model])

@@ -102,8 +102,7 @@ def _relay(claim: Claim, beat: Heartbeat, process: subprocess.Popen[str]) -> Non
     _flush(claim, rows)
     if code := process.wait():
         raise Broken(
-            f"The training process ended by itself with code {code} (out of memory is the usual reason). "
-            "Votes and earlier checkpoints are kept. See the worker's log, then press Retry.",
+            f"The training process ended by itself with code {code}; out of memory is the usual reason, the worker's log tells.",
             retry=True,
         )
 

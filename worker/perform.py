@@ -23,7 +23,6 @@ from server.settings import get_settings
 log = logging.getLogger(__name__)
 WORKER = f"{socket.gethostname()}:{os.getpid()}"  # of the parent process: pool processes are forked after this import
 BEAT_SECONDS = 1.0
-KEPT = "Finished groups and votes are kept."
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -108,10 +107,10 @@ def explain(error: Exception) -> tuple[str, bool]:
     if isinstance(error, Broken):
         return str(error), error.retry
     if isinstance(error, CoreError | D3poError):
-        return f"{error} {KEPT}", False
+        return str(error), False
     if _is_disk_full(error):
-        return f"The disk that holds {get_settings().data_dir} is full. {KEPT} Free some space, then press Retry.", False
-    return f"The worker stumbled over {type(error).__name__}: {error}. {KEPT} See the worker's log, then press Retry.", True
+        return f"The disk that holds {get_settings().data_dir} is full. Free some space first.", False
+    return f"The worker stumbled over {type(error).__name__}: {error}. Its log tells where.", True
 
 
 def _is_disk_full(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 A claim is an UPDATE whose row count says who won. Whatever a worker writes later repeats the claim in the same
 transaction, so a worker that slept past its lease changes nothing. The broker only delivers: everything here is true
-without it.
+without it. Locks are taken in one order, the round before its jobs, by whoever needs both.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ from server.settings import get_settings
 MAX_ATTEMPTS = 3
 RESEND_WHEN_IDLE = timedelta(seconds=10)
 RESEND_ALWAYS = timedelta(minutes=5)
-SILENT = (
-    f"The worker went silent {MAX_ATTEMPTS} times while running this job. Finished groups and votes are kept. "
-    "Look into the worker's log (out of memory is the usual reason), then press Retry."
-)
+SILENT = f"The worker went silent {MAX_ATTEMPTS} times in this job; out of memory is the usual reason, its log tells."
 
 
 class LostClaim(Exception):
@@ -43,6 +40,7 @@ class Claim:
 
 def claim(session: Session, job_id: str, worker: str) -> Claim | None:
     """Take a waiting job. None: another worker has it, or it is over; a redelivered message ends here."""
+    _hold(session, Job.id == job_id)
     taken = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == State.QUEUED)
@@ -79,22 +77,17 @@ def finish(session: Session, claim: Claim) -> None:
 
 def fail(session: Session, claim: Claim, sentence: str, retry: bool) -> None:
     """Record why an attempt broke. With `retry` the job waits again, until MAX_ATTEMPTS attempts broke."""
-    _update_or_lose(session, claim, failures=Job.failures + 1)
+    require_claim(session, claim)
     job = session.get_one(Job, claim.job_id, populate_existing=True)
-    _wait_again(job, sentence) if retry and job.failures < MAX_ATTEMPTS else _give_up(job, sentence)
-    session.flush()
-    _settle(session, job.round_id)
+    _count_failure(session, job, sentence, sentence if retry else None)
 
 
 def hand_back(session: Session, worker: str) -> int:
     """Put a stopping worker's running jobs back into the queue, at no cost to their attempts; returns how many."""
-    returned = session.execute(
-        update(Job)
-        .where(Job.worker == worker, Job.state == State.RUNNING)
-        .values(state=State.QUEUED, sent_at=None, lease_expires_at=None)
-        .returning(Job.round_id)
-    ).scalars()
-    round_ids = list(returned)
+    held = (Job.worker == worker, Job.state == State.RUNNING)
+    _hold(session, *held)
+    back = update(Job).where(*held).values(state=State.QUEUED, sent_at=None, lease_expires_at=None).returning(Job.round_id)
+    round_ids = session.scalars(back).all()
     for round_id in set(round_ids):
         _settle(session, round_id)
     return len(round_ids)
@@ -111,12 +104,21 @@ def sweep(session: Session) -> list[tuple[str, str]]:
 
 
 def _requeue_silent(session: Session) -> None:
-    expired = select(Job).where(Job.state == State.RUNNING, Job.lease_expires_at < now()).order_by(Job.id)
-    for job in session.scalars(expired.with_for_update(skip_locked=True)).all():
-        job.failures += 1
-        _wait_again(job, "The worker went silent.") if job.failures < MAX_ATTEMPTS else _give_up(job, SILENT)
-        session.flush()
-        _settle(session, job.round_id)
+    silent = (Job.state == State.RUNNING, Job.lease_expires_at < now())
+    _hold(session, *silent)
+    for job in session.scalars(select(Job).where(*silent).with_for_update()).all():
+        _count_failure(session, job, SILENT, "The worker went silent.")
+
+
+def _count_failure(session: Session, job: Job, last_words: str, retry_words: str | None) -> None:
+    """Back into the queue with `retry_words` while attempts are left, else failed with `last_words`."""
+    job.failures += 1
+    if retry_words is not None and job.failures < MAX_ATTEMPTS:
+        job.state, job.error, job.sent_at = State.QUEUED, retry_words, None
+    else:
+        job.state, job.error, job.finished_at = State.FAILED, last_words, now()
+    job.lease_expires_at = None
+    _settle(session, job.round_id)
 
 
 def _undelivered(moment: datetime) -> ColumnElement[bool]:
@@ -130,16 +132,6 @@ def _undelivered(moment: datetime) -> ColumnElement[bool]:
     )
 
 
-def _wait_again(job: Job, sentence: str) -> None:
-    job.state, job.error = State.QUEUED, sentence
-    job.sent_at = job.lease_expires_at = None
-
-
-def _give_up(job: Job, sentence: str) -> None:
-    job.state, job.error = State.FAILED, sentence
-    job.lease_expires_at, job.finished_at = None, now()
-
-
 def _update(session: Session, claim: Claim, **values: Any) -> bool:
     still_held = (Job.id == claim.job_id, Job.attempt == claim.attempt, Job.state == State.RUNNING)
     result = session.execute(update(Job).where(*still_held).values(**values).returning(Job.id))
@@ -147,6 +139,7 @@ def _update(session: Session, claim: Claim, **values: Any) -> bool:
 
 
 def _update_or_lose(session: Session, claim: Claim, **values: Any) -> None:
+    _hold(session, Job.id == claim.job_id)
     if not _update(session, claim, **values):
         raise LostClaim(f"Attempt {claim.attempt} no longer holds job {claim.job_id}.")
 
@@ -155,6 +148,11 @@ def _lease_end() -> datetime:
     return now() + timedelta(seconds=get_settings().job_lease_seconds)
 
 
+def _hold(session: Session, *of_jobs: ColumnElement[bool]) -> None:
+    """Lock the rounds of these jobs: cancelling does so too before it touches jobs, and a group's row shares that lock."""
+    rounds_of = select(Job.round_id).where(*of_jobs)
+    session.execute(select(Round.id).where(Round.id.in_(rounds_of)).order_by(Round.id).with_for_update())
+
+
 def _settle(session: Session, round_id: str) -> None:
-    # The lock makes jobs that end together see each other: the later one finds the round complete.
-    rounds.settle(session, session.get_one(Round, round_id, with_for_update=True))
+    rounds.settle(session, session.get_one(Round, round_id))

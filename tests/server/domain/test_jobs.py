@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from server import db
@@ -151,16 +152,18 @@ def test_a_broken_job_gets_three_attempts_and_then_says_why(job: Job) -> None:
         claim = claimed(job)
         assert claim.attempt == attempt
         with db.session_scope() as session:
-            jobs.fail(session, claim, f"Attempt {attempt} broke. Press Retry.", retry=True)
-    assert (stored(job).state, stored(job).failures) == (State.FAILED, 3)
-    assert (round_of(job).state, round_of(job).message) == (State.FAILED, "Attempt 3 broke. Press Retry.")
+            jobs.fail(session, claim, f"Attempt {attempt} broke.", retry=True)
+    assert (stored(job).state, stored(job).failures, stored(job).error) == (State.FAILED, 3, "Attempt 3 broke.")
+    assert round_of(job).state == State.FAILED
+    assert round_of(job).message.startswith("Attempt 3 broke. 0 of 1 group(s) are finished and kept.")
     assert swept() == []
 
 
 def test_a_hopeless_job_fails_at_once(job: Job) -> None:
     with db.session_scope() as session:
         jobs.fail(session, claimed(job), "The disk is full. Free some space.", retry=False)
-    assert (round_of(job).state, round_of(job).message) == (State.FAILED, "The disk is full. Free some space.")
+    assert (stored(job).state, stored(job).error) == (State.FAILED, "The disk is full. Free some space.")
+    assert round_of(job).state == State.FAILED
 
 
 def test_a_job_that_kills_its_workers_is_given_up(job: Job) -> None:
@@ -217,6 +220,29 @@ def test_a_stopping_worker_hands_its_jobs_back_free_of_charge(job: Job) -> None:
         assert not jobs.heartbeat(session, claim)
     assert swept() == [(job.id, "sample")]
     assert claimed(job).attempt == 2
+
+
+def test_cancelling_while_a_worker_records_is_no_deadlock(job: Job) -> None:
+    if db.get_engine().dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time.")
+    claim, ends = claimed(job), []
+
+    def end() -> None:
+        try:
+            with db.session_scope() as session:
+                jobs.finish(session, claim)
+        except LostClaim:
+            ends.append("lost")
+
+    worker = threading.Thread(target=end)
+    with db.session_scope() as session:
+        session.get_one(Round, job.round_id, with_for_update=True)
+        worker.start()
+        worker.join(0.3)
+        session.execute(update(Job).where(Job.id == job.id).values(state=State.CANCELLED))
+    worker.join()
+    assert ends == ["lost"]
+    assert stored(job).state == State.CANCELLED
 
 
 def test_jobs_that_end_together_end_their_round(job: Job) -> None:
