@@ -1,0 +1,110 @@
+"""Checkpoints: which one is current, where it came from, what it changed. None stands for the base model everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from server.domain import audit, people, projects
+from server.domain.people import Role
+from server.errors import NotFound
+from server.models import Checkpoint, Group, Image, Project, RoundVote, User, Vote, now
+
+BASE = "base"
+CURRENT = "current"
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """One prompt, one seed, two policies."""
+
+    prompt: str
+    base_image: Image
+    tuned_image: Image
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where a checkpoint comes from: its ancestors, oldest first, and how many votes of each person its round learned from."""
+
+    ancestors: list[Checkpoint]
+    votes_by_person: dict[str, int]
+
+
+def current(session: Session, project: Project) -> Checkpoint | None:
+    """The policy that the next sample round uses: the checkpoint promoted last."""
+    promoted = select(Checkpoint).where(Checkpoint.project_id == project.id, Checkpoint.promoted_at.is_not(None))
+    return session.scalar(promoted.order_by(Checkpoint.promoted_at.desc(), Checkpoint.number.desc()).limit(1))
+
+
+def open_for(session: Session, user: User, checkpoint_id: str, role: Role) -> Checkpoint:
+    """The checkpoint, for somebody who has this role in its project."""
+    checkpoint = session.get(Checkpoint, checkpoint_id)
+    if checkpoint is None:
+        raise NotFound("There is no such checkpoint.")
+    projects.open_for(session, user, checkpoint.project_id, role)
+    return checkpoint
+
+
+def resolve(session: Session, project: Project, name: str | None) -> Checkpoint | None:
+    """What a person means by an id, by "current", or by "base" (or nothing): a checkpoint of this project or the base model."""
+    if name == CURRENT:
+        return current(session, project)
+    if name in (None, BASE):
+        return None
+    checkpoint = session.get(Checkpoint, name)
+    if checkpoint is None or checkpoint.project_id != project.id:
+        raise NotFound(f"This project has no checkpoint {name}.")
+    return checkpoint
+
+
+def list_(session: Session, project: Project, after: str | None = None, limit: int = 50) -> tuple[list[Checkpoint], str | None]:
+    """One page, newest first, and where the next one starts."""
+    query = select(Checkpoint).where(Checkpoint.project_id == project.id).order_by(Checkpoint.number.desc())
+    if after is not None:
+        query = query.where(Checkpoint.number < projects.place(after))
+    found = list(session.scalars(query.limit(limit + 1)))
+    return found[:limit], str(found[limit - 1].number) if len(found) > limit else None
+
+
+def promote(session: Session, by: User, checkpoint_id: str) -> Checkpoint:
+    """From now on sample rounds use this checkpoint. Promoting an older one is a roll-back."""
+    checkpoint = open_for(session, by, checkpoint_id, "operator")
+    checkpoint.promoted_at = now()
+    session.flush()
+    audit.record(session, by, "promote", checkpoint.id)
+    return checkpoint
+
+
+def promote_base(session: Session, by: User, project: Project) -> None:
+    """From now on sample rounds use the base model again; the checkpoints stay and can be promoted later."""
+    people.require(session, by, project, "operator")
+    session.execute(update(Checkpoint).where(Checkpoint.project_id == project.id).values(promoted_at=None))
+    audit.record(session, by, "promote", BASE, project=project.id)
+
+
+def lineage(session: Session, checkpoint: Checkpoint) -> Lineage:
+    known = {row.id: row for row in session.scalars(select(Checkpoint).where(Checkpoint.project_id == checkpoint.project_id))}
+    ancestors: list[Checkpoint] = []
+    parent = checkpoint.parent_id
+    while parent is not None:
+        ancestors.insert(0, known[parent])
+        parent = known[parent].parent_id
+    votes = (
+        select(User.name, func.count())
+        .join(Vote, Vote.user_id == User.id)
+        .join(RoundVote, RoundVote.vote_id == Vote.id)
+        .where(RoundVote.round_id == checkpoint.round_id)
+        .group_by(User.name)
+        .order_by(User.name)
+    )
+    return Lineage(ancestors, dict(session.execute(votes).tuples().all()))
+
+
+def gallery(session: Session, checkpoint: Checkpoint) -> list[BeforeAfter]:
+    """The same prompts and seeds drawn by the base model and by this checkpoint."""
+    query = select(Group).where(Group.round_id == checkpoint.round_id).order_by(Group.position)
+    groups = session.scalars(query.options(selectinload(Group.images)))
+    return [BeforeAfter(group.prompt, group.images[0], group.images[1]) for group in groups if len(group.images) == 2]

@@ -1,0 +1,47 @@
+"""Which votes count. Derived by query from the appended rows, never stored.
+
+A vote is *live* while no later row supersedes it. The first `votes_wanted` live votes of a task that carry a signal
+count, in the order in which the server received them; the others are surplus. A vote received after its task was closed
+is kept and does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from server.models import Outcome, Task, Vote
+
+SIGNAL = (Outcome.BEST, Outcome.RANKING, Outcome.TIE, Outcome.ALL_BAD)
+
+
+def is_live() -> ColumnElement[bool]:
+    later = aliased(Vote)
+    return ~exists().where(later.supersedes == Vote.id)
+
+
+def counted_ids(*tasks: ColumnElement[bool]) -> Select[str]:
+    """Ids of the counted votes of the tasks that fulfil `tasks` (conditions on Task alone)."""
+    place = func.row_number().over(partition_by=Vote.task_id, order_by=(Vote.received_at, Vote.id)).label("place")
+    in_time = or_(Task.closed_at.is_(None), Vote.received_at < Task.closed_at)
+    queue = (
+        select(Vote.id, place, Task.votes_wanted)
+        .join(Task, Task.id == Vote.task_id)
+        .where(is_live(), Vote.outcome.in_(SIGNAL), in_time, *tasks)
+        .subquery()
+    )
+    return select(queue.c.id).where(queue.c.place <= queue.c.votes_wanted)
+
+
+def counted_votes(session: Session, task_ids: Sequence[str]) -> list[Vote]:
+    """The counted votes of these tasks, oldest first."""
+    query = select(Vote).where(Vote.id.in_(counted_ids(Task.id.in_(task_ids))))
+    return list(session.scalars(query.order_by(Vote.received_at, Vote.id)))
+
+
+def live_signals() -> ColumnElement[int]:
+    """How many live votes with a signal the task of the surrounding query has."""
+    query = select(func.count()).where(Vote.task_id == Task.id, Vote.outcome.in_(SIGNAL), is_live())
+    return query.correlate(Task).scalar_subquery()

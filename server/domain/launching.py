@@ -1,0 +1,164 @@
+"""Requests for rounds: one transaction writes the round and its jobs, and the jobs are sent after the commit."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from d3po_core.params import DuelParams, SamplingParams, TrainingParams
+from server.db import send_after_commit
+from server.domain import audit, checkpoints, pairs, people, projects
+from server.domain import prompts as prompt_rules
+from server.errors import Conflict, Invalid, TooLarge
+from server.models import Job, Project, Round, RoundVote, State, User
+
+DUEL_CHUNK = 8
+MAX_COMPARISONS = 10_000
+
+
+def request_sample_round(
+    session: Session,
+    by: User,
+    project: Project,
+    params: SamplingParams,
+    prompts: Sequence[str] | None = None,
+    *,
+    prompt_set: str | None = None,
+    count: int = 12,
+    checkpoint_id: str | None = checkpoints.CURRENT,
+) -> Round:
+    """Groups of the given prompts, or of `count` from a prompt set, drawn by the current policy unless told otherwise."""
+    people.require(session, by, project, "operator")
+    projects.check_group_size(project.mode, params)
+    if "seed" not in params.model_fields_set:
+        params = params.model_copy(update={"seed": secrets.randbelow(2**31)})
+    policy = checkpoints.resolve(session, project, checkpoint_id)
+    drawn = _prompts(project, prompts, prompt_set, count, params.seed)
+    round_ = _new_round(
+        session, by, project, "sample", params.model_dump() | {"prompts": len(drawn)}, checkpoint_id=policy.id if policy else None
+    )
+    for first, chunk in _chunks(drawn):
+        _add_job(session, round_, "sample", {"first_position": first, "prompts": chunk})
+    return round_
+
+
+def request_training_round(
+    session: Session, by: User, project: Project, params: TrainingParams, votes: pairs.Selection = "all"
+) -> Round:
+    """Trains on the counted votes of groups that the current policy sampled, and on no vote that comes later."""
+    people.require(session, by, project, "operator")
+    pairs.check_selection(votes)
+    _lock(session, project)
+    _refuse_second_training(session, project)
+    parent = checkpoints.current(session, project)
+    chosen = pairs.trainable_votes(session, project, votes)
+    usable = pairs.usable(session, chosen)
+    if not usable.pairs:
+        raise Invalid(_no_pairs(usable, f"checkpoint {parent.number}" if parent else "the base model"))
+    vote_ids = sorted(vote.id for vote in chosen)
+    round_ = _new_round(
+        session,
+        by,
+        project,
+        "training",
+        params.model_dump() | {"votes": votes, "pairs": usable.pairs, "groups": usable.groups},
+        checkpoint_id=parent.id if parent else None,
+        votes_hash=hashlib.sha256("\n".join(vote_ids).encode()).hexdigest(),
+    )
+    session.add_all(RoundVote(round_id=round_.id, vote_id=vote_id) for vote_id in vote_ids)
+    _add_job(session, round_, "train", {})
+    return round_
+
+
+def request_duel_round(
+    session: Session,
+    by: User,
+    project: Project,
+    params: DuelParams,
+    checkpoint_a: str | None = checkpoints.CURRENT,
+    checkpoint_b: str | None = checkpoints.BASE,
+    prompts: Sequence[str] | None = None,
+    *,
+    prompt_set: str | None = None,
+    count: int = 24,
+) -> Round:
+    """One comparison for each prompt and seed; the prompts of a prompt set are ones that no sample round draws."""
+    people.require(session, by, project, "operator")
+    a, b = (checkpoints.resolve(session, project, name) for name in (checkpoint_a, checkpoint_b))
+    if a is b:
+        raise Invalid("A duel needs two different checkpoints; both are the same one. Train first, or choose another.")
+    if min(params.seeds) < 0 or max(params.seeds) >= 2**31:
+        raise Invalid("A seed is a whole number from 0 to 2,147,483,647.")
+    drawn = _prompts(project, prompts, prompt_set, count, params.seeds[0], held_out=True)
+    items = [[prompt, seed] for prompt, seed in product(drawn, dict.fromkeys(params.seeds))]
+    if len(items) > MAX_COMPARISONS:
+        raise TooLarge(
+            f"A duel takes at most {MAX_COMPARISONS:,} comparisons, this is {len(items):,}. Use fewer prompts or seeds."
+        )
+    ids = {"checkpoint_id": a.id if a else None, "opponent_id": b.id if b else None}
+    round_ = _new_round(session, by, project, "duel", params.model_dump() | {"prompts": len(drawn), "items": len(items)}, **ids)
+    for first in range(0, len(items), DUEL_CHUNK):
+        _add_job(session, round_, "duel", {"first_position": first, "items": items[first : first + DUEL_CHUNK]})
+    return round_
+
+
+def _prompts(
+    project: Project, prompts: Sequence[str] | None, prompt_set: str | None, count: int, seed: int, *, held_out: bool = False
+) -> list[str]:
+    if prompts is not None and prompt_set is not None:
+        raise Invalid("Give prompts or a prompt_set, not both.")
+    if prompts is not None:
+        return prompt_rules.check(prompts)
+    draw = prompt_rules.held_out if held_out else prompt_rules.draw
+    return draw(prompt_set or project.prompt_set, count, seed)
+
+
+def _chunks(prompts: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """1 prompt, so that people can start; then 2; then 4 at a time, which is faster."""
+    first, size = 0, 1
+    while first < len(prompts):
+        yield first, prompts[first : first + size]
+        first, size = first + size, min(size * 2, 4)
+
+
+def _lock(session: Session, project: Project) -> None:
+    """Rounds of one project are requested one after the other."""
+    session.execute(select(Project.id).where(Project.id == project.id).with_for_update())
+
+
+def _new_round(session: Session, by: User, project: Project, kind: str, params: dict[str, Any], **fields: Any) -> Round:
+    _lock(session, project)
+    last = session.scalar(select(func.max(Round.number)).where(Round.project_id == project.id)) or 0
+    round_ = Round(project_id=project.id, number=last + 1, kind=kind, params=params, created_by=by.id, **fields)
+    session.add(round_)
+    session.flush()
+    audit.record(session, by, f"request {kind} round", round_.id)
+    return round_
+
+
+def _add_job(session: Session, round_: Round, kind: str, payload: dict[str, Any]) -> None:
+    job = Job(round_id=round_.id, kind=kind, payload=payload)
+    session.add(job)
+    session.flush()
+    send_after_commit(session, job.id)
+
+
+def _refuse_second_training(session: Session, project: Project) -> None:
+    busy = (Round.kind == "training", Round.state.in_((State.QUEUED, State.RUNNING)))
+    number = session.scalar(select(Round.number).where(Round.project_id == project.id, *busy))
+    if number is not None:
+        raise Conflict(f"Round {number} is training this project already. Wait for it, or cancel it first.")
+
+
+def _no_pairs(usable: pairs.Usable, policy: str) -> str:
+    lost = f" ({usable.lost})" if usable.lost else ""
+    return (
+        f"There are 0 usable pairs to train on: {usable.votes} vote(s) count on images that {policy} drew{lost}. "
+        "Sample a round, pick the better image in some groups, then train."
+    )

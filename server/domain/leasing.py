@@ -1,0 +1,132 @@
+"""Short holds on tasks, so that no two people work on one slot.
+
+A task has `votes_wanted` slots. A slot is taken by a live vote with a signal or by another person's unexpired lease, so
+leases never overshoot. On PostgreSQL candidates are locked with SKIP LOCKED and counted again under the lock; SQLite has
+one writer at a time anyway.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
+from sqlalchemy.orm import Session, selectinload
+
+from server.domain import checkpoints, people
+from server.domain.counting import is_live, live_signals
+from server.errors import Invalid
+from server.models import Group, Image, Lease, Outcome, Project, Round, Task, User, Vote, now
+from server.settings import get_settings
+
+MAX_TASKS = 20
+_chance = random.SystemRandom()
+
+
+@dataclass(frozen=True)
+class LeasedTask:
+    """A task on somebody's screen, its images in the order in which this person sees them."""
+
+    task_id: str
+    prompt: str
+    mode: str
+    images: list[Image]
+    lease_expires_at: datetime
+
+
+def lease_tasks(session: Session, user: User, project: Project, count: int) -> list[LeasedTask]:
+    """The person's own unexpired tasks first, then new ones, together at most `count`. Empty when nothing waits."""
+    people.require(session, user, project, "annotator")
+    if not 1 <= count <= MAX_TASKS:
+        raise Invalid(f"count must be 1 to {MAX_TASKS}, you sent {count}.")
+    held = list(session.scalars(_held(user, project).limit(count)))
+    fresh = _take(session, user, project, count - len(held))
+    return [hold(session, user, task) for task in _load(session, held + fresh)]
+
+
+def hold(session: Session, user: User, task: Task) -> LeasedTask:
+    """Leases the task to the person, or renews; the order of images stays what this person saw before."""
+    lease = session.get(Lease, (task.id, user.id))
+    expires_at = now() + timedelta(seconds=get_settings().lease_seconds)
+    if lease is None:
+        order = [image.id for image in task.group.images]
+        _chance.shuffle(order)
+        lease = Lease(task_id=task.id, user_id=user.id, expires_at=expires_at, shown_order=order)
+        session.add(lease)
+    lease.expires_at = expires_at
+    session.flush()
+    images = {image.id: image for image in task.group.images}
+    return LeasedTask(task.id, task.group.prompt, task.mode, [images[image_id] for image_id in lease.shown_order], expires_at)
+
+
+def has_room(session: Session, user: User, task: Task) -> bool:
+    """Whether a slot is left for this person. The task's row must be locked."""
+    return session.scalar(select(exists().where(Task.id == task.id, _free_for(user)))) or False
+
+
+def waiting(session: Session, user: User, project: Project) -> int:
+    """How many tasks this person could vote on now."""
+    return session.scalar(select(func.count()).select_from(_open_for(user, project).subquery())) or 0
+
+
+def _held(user: User, project: Project) -> Select[str]:
+    own = and_(Lease.task_id == Task.id, Lease.user_id == user.id, Lease.expires_at > now())
+    open_ = (Task.project_id == project.id, Task.closed_at.is_(None))
+    return select(Task.id).join(Lease, own).where(*open_, ~_voted_by(user)).order_by(_shuffled())
+
+
+def _take(session: Session, user: User, project: Project, count: int) -> list[str]:
+    """Locks up to `count` tasks with a free slot that the person does not hold."""
+    taken: list[str] = []
+    seen: list[str] = []
+    current = checkpoints.current(session, project)
+    while len(taken) < count:
+        query = _open_for(user, project).where(Task.id.not_in(seen), ~_held_by(user))
+        query = query.order_by(_is_stale(current.id if current else None), _shuffled()).limit(count - len(taken))
+        locked = session.scalars(query.with_for_update(of=Task, skip_locked=True, key_share=True)).all()
+        if not locked:
+            break
+        seen += locked
+        # Somebody may have taken a slot between the snapshot and the lock: count again, now that nobody can.
+        taken += session.scalars(select(Task.id).where(Task.id.in_(locked), _free_for(user)).order_by(_shuffled()))
+    return taken
+
+
+def _open_for(user: User, project: Project) -> Select[str]:
+    return select(Task.id).where(Task.project_id == project.id, _free_for(user))
+
+
+def _free_for(user: User) -> ColumnElement[bool]:
+    """Open, not voted on by this person, and with a slot that nobody else has."""
+    others = select(func.count()).where(Lease.task_id == Task.id, Lease.user_id != user.id, Lease.expires_at > now())
+    slots_taken = live_signals() + others.correlate(Task).scalar_subquery()
+    return and_(Task.closed_at.is_(None), ~_voted_by(user), slots_taken < Task.votes_wanted)
+
+
+def _voted_by(user: User) -> ColumnElement[bool]:
+    own = (Vote.task_id == Task.id, Vote.user_id == user.id, Vote.outcome != Outcome.RETRACTED)
+    return exists().where(*own, is_live()).correlate(Task)
+
+
+def _held_by(user: User) -> ColumnElement[bool]:
+    return exists().where(Lease.task_id == Task.id, Lease.user_id == user.id, Lease.expires_at > now()).correlate(Task)
+
+
+def _is_stale(current_id: str | None) -> ColumnElement[int]:
+    """1 for samples of a policy that is not the current one: no round can train on them now, so they come last."""
+    drawn_by_current = Round.checkpoint_id.is_(None) if current_id is None else Round.checkpoint_id == current_id
+    useful = exists().where(Group.id == Task.group_id, Group.round_id == Round.id, or_(Round.kind != "sample", drawn_by_current))
+    return case((useful.correlate(Task), 0), else_=1)
+
+
+def _shuffled() -> ColumnElement[str]:
+    """Order by the random part of the id (after 12 digits of time), so that a duel cannot be told by when it comes."""
+    return func.substr(Task.id, 13)
+
+
+def _load(session: Session, task_ids: Sequence[str]) -> list[Task]:
+    query = select(Task).where(Task.id.in_(task_ids)).options(selectinload(Task.group).selectinload(Group.images))
+    tasks = {task.id: task for task in session.scalars(query)}
+    return [tasks[task_id] for task_id in task_ids]

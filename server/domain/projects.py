@@ -1,0 +1,113 @@
+"""Projects: a base model, a guideline, a voting mode, a prompt set, people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from d3po_core.params import SamplingParams
+from server.domain import audit, people, prompts
+from server.domain.people import Role
+from server.errors import Conflict, Denied, Invalid, NotFound
+from server.models import Membership, Project, User
+from server.settings import get_settings
+
+MODES = ("best", "pairwise")
+
+
+def create(
+    session: Session,
+    by: User,
+    name: str,
+    base_model: str | None = None,
+    mode: str = "best",
+    guideline: str = "",
+    votes_per_task: int = 1,
+    prompt_set: str = "demo",
+    sampling: SamplingParams | None = None,
+) -> Project:
+    """A new project. `base_model` is a name registered in the settings; None takes the operator's default."""
+    if not by.is_admin:
+        raise Denied("Only an admin can create a project.")
+    name, base_model = name.strip(), base_model or get_settings().base_model
+    _check(name, base_model, mode, votes_per_task)
+    prompts.check_set(prompt_set)
+    if session.scalar(select(Project.id).where(Project.name == name)):
+        raise Conflict(f"There is already a project called {name}. Choose another name.")
+    sampling = sampling or SamplingParams(images_per_prompt=2 if mode == "pairwise" else 6)
+    check_group_size(mode, sampling)
+    project = Project(
+        name=name,
+        base_model=base_model,
+        mode=mode,
+        guideline=guideline,
+        votes_per_task=votes_per_task,
+        prompt_set=prompt_set,
+        sampling=sampling.model_dump(),
+    )
+    session.add(project)
+    session.flush()
+    audit.record(session, by, "create project", project.id)
+    return project
+
+
+def get(session: Session, project_id: str) -> Project:
+    project = session.get(Project, project_id)
+    if project is None:
+        raise NotFound("There is no such project.")
+    return project
+
+
+def open_for(session: Session, user: User, project_id: str, role: Role) -> Project:
+    """The project, for somebody who has this role in it."""
+    project = get(session, project_id)
+    people.require(session, user, project, role)
+    return project
+
+
+def find(session: Session, name: str) -> Project:
+    """By name or id, as people type it on a command line."""
+    project = session.scalar(select(Project).where((Project.name == name) | (Project.id == name)))
+    if project is None:
+        raise NotFound(f"There is no project called {name}. `d3po project create {name}` makes one.")
+    return project
+
+
+def list_for(session: Session, user: User) -> list[Project]:
+    query = select(Project).order_by(Project.name)
+    if not user.is_admin:
+        query = query.join(Membership, Membership.project_id == Project.id).where(Membership.user_id == user.id)
+    return list(session.scalars(query))
+
+
+def sampling_of(project: Project, **changes: Any) -> dict[str, Any]:
+    """The project's own sampling values with `changes` on top; the seed is drawn anew unless it is among them."""
+    return {name: value for name, value in project.sampling.items() if name != "seed"} | changes
+
+
+def place(after: str) -> int:
+    """Where a page of a numbered list starts."""
+    if not after.isdecimal():
+        raise Invalid("`after` must be the `next` of the page before.")
+    return int(after)
+
+
+def check_group_size(mode: str, sampling: SamplingParams) -> None:
+    if mode == "pairwise" and sampling.images_per_prompt != 2:
+        raise Invalid(f"People compare two images here, so images_per_prompt must be 2, you sent {sampling.images_per_prompt}.")
+
+
+def _check(name: str, base_model: str, mode: str, votes_per_task: int) -> None:
+    if not 1 <= len(name) <= 80:
+        raise Invalid("A project's name needs 1 to 80 characters.")
+    if mode not in MODES:
+        raise Invalid(f"The voting mode must be {' or '.join(MODES)}, you sent {mode}.")
+    if not 1 <= votes_per_task <= 100:
+        raise Invalid(f"votes_per_task must be 1 to 100, you sent {votes_per_task}.")
+    known = get_settings().base_models
+    if base_model not in known:
+        raise Invalid(
+            f"There is no base model called {base_model}. An admin registers it in D3PO_BASE_MODELS; known: {', '.join(known)}."
+        )

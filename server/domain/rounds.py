@@ -1,0 +1,185 @@
+"""Rounds after they were requested: state, progress, cancel, retry. A round's state is derived from its jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from server.db import send_after_commit
+from server.domain import audit, people, projects
+from server.domain.launching import request_duel_round, request_sample_round, request_training_round
+from server.domain.people import Role
+from server.errors import Conflict, NotFound
+from server.models import Group, Job, Metric, Project, Round, State, User, now
+
+__all__ = [
+    "Progress", "cancel", "list_rounds", "metrics", "open_for", "progress", "progress_of", "request_duel_round",
+    "request_sample_round", "request_training_round", "retry", "settle",
+]  # fmt: skip
+
+ACTIVE = (State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` `unit`s; `seconds_left` is an estimate, None while there is nothing to estimate from."""
+
+    done: int
+    total: int
+    unit: str
+    seconds_left: float | None
+    state: State
+    message: str
+
+
+def open_for(session: Session, user: User, round_id: str, role: Role) -> Round:
+    """The round, for somebody who has this role in its project."""
+    round_ = session.get(Round, round_id)
+    if round_ is None:
+        raise NotFound("There is no such round.")
+    projects.open_for(session, user, round_.project_id, role)
+    return round_
+
+
+def list_rounds(session: Session, project: Project, after: str | None = None, limit: int = 50) -> tuple[list[Round], str | None]:
+    """One page, newest first, and where the next one starts."""
+    query = select(Round).where(Round.project_id == project.id).order_by(Round.number.desc())
+    if after is not None:
+        query = query.where(Round.number < projects.place(after))
+    found = list(session.scalars(query.limit(limit + 1)))
+    return found[:limit], str(found[limit - 1].number) if len(found) > limit else None
+
+
+def metrics(session: Session, round_: Round, after_step: int = -1) -> list[Metric]:
+    query = select(Metric).where(Metric.round_id == round_.id, Metric.step > after_step)
+    return list(session.scalars(query.order_by(Metric.step)))
+
+
+def cancel(session: Session, by: User, round_: Round) -> None:
+    """Stops what waits and what runs; a running worker notices at its next heartbeat. Finished groups are kept."""
+    people.require(session, by, _project(session, round_), "operator")
+    stopped = _move(session, round_, ACTIVE, state=State.CANCELLED, lease_expires_at=None, finished_at=now())
+    if not stopped:
+        raise Conflict(f"Round {round_.number} is {round_.state} already; there is nothing to cancel.")
+    settle(session, round_)
+    round_.message = f"Cancelled by {by.name}. {_kept(session, round_)} Retry runs the rest."
+    session.flush()
+    audit.record(session, by, "cancel", round_.id)
+
+
+def retry(session: Session, by: User, round_: Round) -> None:
+    """Runs the failed and cancelled jobs again; what is done stays done."""
+    people.require(session, by, _project(session, round_), "operator")
+    again = _move(session, round_, (State.FAILED, State.CANCELLED), state=State.QUEUED, failures=0, sent_at=None, error="")
+    if not again:
+        raise Conflict(f"Round {round_.number} is {round_.state}; only what failed or was cancelled can be retried.")
+    for job_id in again:
+        send_after_commit(session, job_id)
+    settle(session, round_)
+    audit.record(session, by, "retry", round_.id)
+
+
+def _move(session: Session, round_: Round, states: Sequence[State], **values: Any) -> Sequence[str]:
+    """Changes the jobs that are in one of `states`. Jobs are locked before their round here and by the workers."""
+    jobs = update(Job).where(Job.round_id == round_.id, Job.state.in_(states))
+    return session.scalars(jobs.values(**values).returning(Job.id)).all()
+
+
+def settle(session: Session, round_: Round) -> None:
+    """Derives the round's state from its jobs. Two workers that finish together settle one after the other."""
+    session.flush()
+    session.refresh(round_, with_for_update=True)
+    jobs = session.execute(select(Job.state, Job.error).where(Job.round_id == round_.id)).tuples().all()
+    states = Counter(state for state, _ in jobs)
+    round_.state = _state(states)
+    if round_.state == State.RUNNING:
+        round_.started_at = round_.started_at or now()
+    over = round_.state not in ACTIVE
+    round_.finished_at = (round_.finished_at or now()) if over else None
+    if round_.state == State.FAILED:
+        errors = " ".join(dict.fromkeys(error for state, error in jobs if state == State.FAILED and error))
+        round_.message = f"{errors} {_kept(session, round_)} Retry runs the rest.".strip()
+    elif round_.state != State.CANCELLED:
+        round_.message = ""
+    session.flush()
+
+
+def _state(jobs: Counter[State]) -> State:
+    if jobs[State.RUNNING] or (jobs[State.QUEUED] and jobs[State.DONE]):
+        return State.RUNNING
+    for state in (State.QUEUED, State.CANCELLED, State.FAILED):
+        if jobs[state]:
+            return state
+    return State.DONE
+
+
+def _kept(session: Session, round_: Round) -> str:
+    if round_.kind == "training":
+        return "The votes are kept."
+    groups = session.scalar(select(func.count()).where(Group.round_id == round_.id)) or 0
+    return f"{groups} of {_total(round_)} group(s) are finished and kept."
+
+
+def progress(session: Session, round_: Round) -> Progress:
+    return progress_of(session, [round_])[round_.id]
+
+
+def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress]:
+    """The progress of many rounds with two queries."""
+    ids = [round_.id for round_ in rounds]
+    counts = select(Group.round_id, func.count()).where(Group.round_id.in_(ids)).group_by(Group.round_id)
+    groups = dict(session.execute(counts).tuples().all())
+    jobs: dict[str, list[Job]] = {round_id: [] for round_id in ids}
+    for job in session.scalars(select(Job).where(Job.round_id.in_(ids)).execution_options(populate_existing=True)):
+        jobs[job.round_id].append(job)
+    return {round_.id: _progress(round_, jobs[round_.id], groups.get(round_.id, 0)) for round_ in rounds}
+
+
+def _progress(round_: Round, jobs: list[Job], groups: int) -> Progress:
+    left = _seconds_left(round_, jobs)
+    if round_.kind != "training":
+        return Progress(groups, _total(round_), "groups", left, round_.state, round_.message)
+    done, total = sum(job.progress_done for job in jobs), sum(job.progress_total for job in jobs)
+    unit = next((job.progress_unit for job in jobs if job.progress_unit), "steps")
+    return Progress(done, total, unit, left, round_.state, round_.message)
+
+
+def _seconds_left(round_: Round, jobs: list[Job]) -> float | None:
+    """What is left, at the speed of the work so far, shared by the workers that run now."""
+    moment, running = now(), sum(job.state == State.RUNNING for job in jobs)
+    done = sum(_size(job) * _fraction(job) for job in jobs)
+    if round_.state != State.RUNNING or not done or not running:
+        return None
+    spent = sum(_seconds(job, moment) for job in jobs)
+    return round(spent / done * (sum(map(_size, jobs)) - done) / running, 1)
+
+
+def _seconds(job: Job, moment: datetime) -> float:
+    """How long the attempt took that `_fraction` tells of."""
+    if job.started_at is None or job.state not in (State.RUNNING, State.DONE):
+        return 0.0
+    return ((job.finished_at or moment) - job.started_at).total_seconds()
+
+
+def _size(job: Job) -> int:
+    return len(job.payload.get("prompts") or job.payload.get("items") or [None])
+
+
+def _fraction(job: Job) -> float:
+    if job.state == State.DONE:
+        return 1.0
+    return job.progress_done / job.progress_total if job.state == State.RUNNING and job.progress_total else 0.0
+
+
+def _total(round_: Round) -> int:
+    return int(round_.params.get("items") or round_.params.get("prompts") or 0)
+
+
+def _project(session: Session, round_: Round) -> Project:
+    return session.get_one(Project, round_.project_id)

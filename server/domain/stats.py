@@ -1,0 +1,100 @@
+"""What a project has gathered: usable pairs, lost signal, speed, agreement, position bias."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import median
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from server.domain import pairs
+from server.domain.ballots import thinking_seconds
+from server.domain.counting import SIGNAL, counted_ids, is_live, live_signals
+from server.domain.pairs import Usable
+from server.models import Group, Outcome, Project, Task, User, Vote
+
+
+@dataclass(frozen=True)
+class Annotator:
+    name: str
+    votes: int
+    median_seconds: float | None
+
+
+@dataclass(frozen=True)
+class ProjectStats:
+    """`surplus` votes came beyond the votes wanted. `agreement` is the share of pairs of counted votes on one task that
+    say the same; None without such pairs. `position_bias` counts chosen images by their place on screen."""
+
+    groups: int
+    tasks: int
+    tasks_waiting: int
+    votes: int
+    counted: int
+    surplus: int
+    usable: Usable
+    agreement: float | None
+    annotators: list[Annotator]
+    position_bias: list[int]
+
+
+def project_stats(session: Session, project: Project) -> ProjectStats:
+    votes = _live_votes(session, project)
+    counted = set(session.scalars(counted_ids(Task.project_id == project.id)))
+    return ProjectStats(
+        groups=_count(session, select(func.count()).where(Group.project_id == project.id)),
+        tasks=_count(session, select(func.count()).where(Task.project_id == project.id)),
+        tasks_waiting=waiting(session, project),
+        votes=len(votes),
+        counted=len(counted),
+        surplus=len(votes) - len(counted),
+        usable=pairs.usable_pairs(session, project),
+        agreement=_agreement([vote for vote, _ in votes if vote.id in counted]),
+        annotators=_annotators(votes),
+        position_bias=_position_bias([vote for vote, _ in votes]),
+    )
+
+
+def waiting(session: Session, project: Project) -> int:
+    """Open tasks that still want a vote."""
+    wanting = (Task.project_id == project.id, Task.closed_at.is_(None), live_signals() < Task.votes_wanted)
+    return _count(session, select(func.count()).select_from(Task).where(*wanting))
+
+
+def _count(session: Session, query: Select[int]) -> int:
+    return session.scalar(query) or 0
+
+
+def _live_votes(session: Session, project: Project) -> list[tuple[Vote, str]]:
+    query = select(Vote, User.name).join(Task, Task.id == Vote.task_id).join(User, User.id == Vote.user_id)
+    query = query.where(Task.project_id == project.id, Vote.outcome.in_(SIGNAL), is_live())
+    return list(session.execute(query).tuples())
+
+
+def _annotators(votes: list[tuple[Vote, str]]) -> list[Annotator]:
+    seconds: dict[str, list[float | None]] = defaultdict(list)
+    for vote, name in votes:
+        seconds[name].append(thinking_seconds(vote.shown_at, vote.decided_at))
+    return [Annotator(name, len(times), _median(times)) for name, times in sorted(seconds.items())]
+
+
+def _median(seconds: list[float | None]) -> float | None:
+    known = [value for value in seconds if value is not None]
+    return median(known) if known else None
+
+
+def _agreement(votes: list[Vote]) -> float | None:
+    said: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for vote in votes:
+        said[vote.task_id].append((vote.outcome, vote.best_image_id or "", *vote.ranking))
+    same = [a == b for answers in said.values() for a, b in combinations(answers, 2)]
+    return sum(same) / len(same) if same else None
+
+
+def _position_bias(votes: list[Vote]) -> list[int]:
+    chosen = [vote for vote in votes if vote.outcome == Outcome.BEST and vote.best_image_id in vote.shown_order]
+    places = Counter(vote.shown_order.index(vote.best_image_id or "") for vote in chosen)
+    return [places[place] for place in range(max((len(vote.shown_order) for vote in chosen), default=0))]
