@@ -1,0 +1,66 @@
+"""A checkpoint folder: the LoRA as plain diffusers reads it, and a manifest of where it came from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+from pydantic import BaseModel, ConfigDict
+
+from d3po_core.denoisers.stable_diffusion import adapter_sha256
+from d3po_core.params import TrainingParams
+from d3po_core.policy import LoraPolicy
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What made a checkpoint. `parent` and `weights` are SHA-256 of adapter files; `parent` is "base" for the first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: str = "d3po-checkpoint-1"
+    model: str
+    parent: str
+    weights: str
+    params: TrainingParams
+    groups: int
+    pairs: int
+    updates: int
+    final: dict[str, float]
+    versions: dict[str, str]
+
+
+def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
+    """Write the adapter and its manifest; the manifest comes last, so a folder with one is complete.
+
+    Plain diffusers loads the folder with `StableDiffusionPipeline.load_lora_weights(folder)`.
+    """
+    temporary = folder.with_name(folder.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    StableDiffusionPipeline.save_lora_weights(
+        temporary,
+        unet_lora_layers=policy.state_dict(),
+        unet_lora_adapter_metadata=policy.config.to_dict(),
+    )
+    versions = {name: version(name) for name in ("d3po", "torch", "diffusers", "peft")}
+    manifest = Manifest(model=policy.denoiser.model, weights=adapter_sha256(temporary), versions=versions, **facts)
+    (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
+    for path in temporary.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted(os.listdir(temporary), key=lambda n: n == MANIFEST):
+        os.replace(temporary / name, folder / name)
+    temporary.rmdir()
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished checkpoint; None where there is none yet."""
+    path = folder / MANIFEST
+    return Manifest.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,40 @@
+"""Everything d3po_core refuses, each a sentence that names the file or value and the fault.
+
+CoreError
+├── ModelMissing       the base model or adapter folder is not there or not loadable
+├── UnsupportedModel   a pipeline or scheduler that the library has no exact step for
+├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
+├── BadPreference      a preference that names an image that is not there
+├── NoPairs            nothing to train on
+└── NotFinite          NaN or infinity in latents, log-probabilities or gradients
+"""
+
+from __future__ import annotations
+
+
+class CoreError(Exception):
+    """Base of all errors of this library."""
+
+
+class ModelMissing(CoreError):
+    pass
+
+
+class UnsupportedModel(CoreError):
+    pass
+
+
+class BadTrajectory(CoreError):
+    pass
+
+
+class BadPreference(CoreError):
+    pass
+
+
+class NoPairs(CoreError):
+    pass
+
+
+class NotFinite(CoreError):
+    pass

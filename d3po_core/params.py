@@ -1,0 +1,53 @@
+"""Validated, serialisable parameters of sampling and training. Imports no torch, so the server can use it too."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_PROMPT_CHARACTERS = 2_000
+
+
+class Params(BaseModel):
+    """Frozen, refuses unknown keys; `model_dump_json()` is what files and rows hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingParams(Params):
+    """How a group of images is drawn: the stochastic DDIM chain of the D3PO paper."""
+
+    images_per_prompt: int = Field(default=6, ge=2, le=64, description="N, the images of a group; all start from one x_T.")
+    num_inference_steps: int = Field(default=20, ge=1, le=1000, description="T, the denoising steps.")
+    guidance_scale: float = Field(default=5.0, ge=0.0, le=100.0, description="Classifier-free guidance; 1 or less turns it off.")
+    eta: float = Field(
+        default=1.0, gt=0.0, le=1.0, description="DDIM eta. 0 has no density and above 1 is not a number: both refused."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Round seed; image noise comes from (seed, group, index).")
+
+
+class TrainingParams(Params):
+    """One D3PO training round. Defaults follow the paper where the paper's value was not beaten here (docs/log.md)."""
+
+    algorithm: Literal["d3po"] = "d3po"
+    beta: float = Field(default=0.1, gt=0.0, le=10_000.0, description="Inverse temperature of the preference model.")
+    clip: float = Field(default=0.1, gt=0.0, lt=1.0, description="eps: log-ratios are clamped to log(1-eps)..log(1+eps).")
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
+    epochs: int = Field(default=1, ge=1, le=100)
+    lora_rank: int = Field(default=8, ge=1, le=256)
+    timesteps_per_update: int = Field(
+        default=2, ge=1, le=1000, description="Optimizer step after this many timesteps of a group."
+    )
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    weight_decay: float = Field(default=1e-4, ge=0.0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class DuelParams(Params):
+    """Two policies draw one image each from the same prompt, x_T and noise."""
+
+    num_inference_steps: int = Field(default=20, ge=1, le=1000)
+    guidance_scale: float = Field(default=5.0, ge=0.0, le=100.0)
+    eta: float = Field(default=1.0, gt=0.0, le=1.0)
+    seeds: list[int] = Field(default=[0], min_length=1, max_length=1000)
