@@ -4,6 +4,7 @@
      ├── NotSignedIn 401   who are you?
      ├── Denied      403   you may not
      ├── NotFound    404   there is no such thing
+     ├── MethodNotAllowed 405   this address does something else
      ├── Conflict    409   it cannot be done in the present state
      ├── Gone        410   it was there once
      ├── TooLarge    413   more than is taken at once
@@ -38,6 +39,10 @@ class Denied(D3poError):
 
 class NotFound(D3poError):
     status, code = 404, "not_found"
+
+
+class MethodNotAllowed(D3poError):
+    status, code = 405, "method_not_allowed"
 
 
 class Conflict(D3poError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
@@ -35,8 +36,20 @@ class Lineage:
 
 def current(session: Session, project: Project) -> Checkpoint | None:
     """The policy that the next sample round uses: the checkpoint promoted last."""
-    promoted = select(Checkpoint).where(Checkpoint.project_id == project.id, Checkpoint.promoted_at.is_not(None))
-    return session.scalar(promoted.order_by(Checkpoint.promoted_at.desc(), Checkpoint.number.desc()).limit(1))
+    return current_of(session, [project]).get(project.id)
+
+
+def current_of(session: Session, many: Sequence[Project]) -> dict[str, Checkpoint]:
+    """The same for many projects with one query; a project that uses the base model is missing."""
+    newest = func.row_number().over(
+        partition_by=Checkpoint.project_id, order_by=(Checkpoint.promoted_at.desc(), Checkpoint.number.desc())
+    )
+    promoted = select(Checkpoint.id, newest.label("place")).where(
+        Checkpoint.project_id.in_([project.id for project in many]), Checkpoint.promoted_at.is_not(None)
+    )
+    first = promoted.subquery()
+    query = select(Checkpoint).join(first, first.c.id == Checkpoint.id).where(first.c.place == 1)
+    return {checkpoint.project_id: checkpoint for checkpoint in session.scalars(query)}
 
 
 def open_for(session: Session, user: User, checkpoint_id: str, role: Role) -> Checkpoint:

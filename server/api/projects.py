@@ -1,0 +1,58 @@
+"""Projects, and what they have gathered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from d3po_core.params import SamplingParams
+from server.api.problems import problems
+from server.api.shapes import ProjectOut
+from server.deps import CurrentUser, DbSession
+from server.domain import checkpoints, projects, stats
+from server.domain.stats import ProjectStats
+
+router = APIRouter(tags=["projects"])
+
+
+class NewProject(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"name": "Emoji", "base_model": "demo", "mode": "best", "votes_per_task": 1}]},
+    )
+    name: Annotated[str, Field(min_length=1, max_length=80)]
+    base_model: str | None = Field(default=None, description="A name registered in the server's settings; null: its default.")
+    mode: str = Field(default="best", description="best (of N images) or pairwise.")
+    guideline: Annotated[str, Field(max_length=20_000)] = ""
+    votes_per_task: int = 1
+    prompt_set: str = "demo"
+    sampling: SamplingParams | None = None
+
+
+@router.post("/projects", status_code=201, responses=problems(409))
+def create(body: NewProject, session: DbSession, user: CurrentUser) -> ProjectOut:
+    """Creates a project. Admins only."""
+    project = projects.create(session, user, **{name: getattr(body, name) for name in NewProject.model_fields})
+    return ProjectOut.of(project, None)
+
+
+@router.get("/projects")
+def list_all(session: DbSession, user: CurrentUser) -> list[ProjectOut]:
+    """The projects you belong to; all of them for an admin."""
+    found = projects.list_for(session, user)
+    current = checkpoints.current_of(session, found)
+    return [ProjectOut.of(project, current.get(project.id)) for project in found]
+
+
+@router.get("/projects/{project_id}")
+def read(project_id: str, session: DbSession, user: CurrentUser) -> ProjectOut:
+    project = projects.open_for(session, user, project_id, "annotator")
+    return ProjectOut.of(project, checkpoints.current(session, project))
+
+
+@router.get("/projects/{project_id}/stats")
+def read_stats(project_id: str, session: DbSession, user: CurrentUser) -> ProjectStats:
+    """Usable pairs, lost signal, agreement, speed and position bias. Operators only: annotators stay blind."""
+    return stats.project_stats(session, projects.open_for(session, user, project_id, "operator"))

@@ -1,0 +1,192 @@
+"""The JSON that goes over the wire. Ids are strings, times are UTC ISO 8601, "base" is the base model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.domain import checkpoints
+from server.domain.duels import DuelResult
+from server.domain.leasing import LeasedTask
+from server.domain.rounds import Progress
+from server.models import Checkpoint, Image, Project, Round
+
+Item = TypeVar("Item")
+ID = "019ab3c7f0a21b2c3d4e5f60718293a4"
+TIME = "2026-01-31T12:00:00Z"
+
+
+def example(value: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+class Problem(BaseModel):
+    """Every error has this shape; `detail` is a sentence for a person."""
+
+    model_config = example({"error": "not_found", "detail": "There is no such project."})
+    error: str
+    detail: str
+
+
+class Page(BaseModel, Generic[Item]):
+    """A part of a list; `next` is the `after` of the following part, null at the end."""
+
+    items: list[Item]
+    next: str | None
+
+
+class ProjectOut(BaseModel):
+    model_config = example(
+        {"id": ID, "name": "Emoji", "base_model": "demo", "mode": "best", "guideline": "", "prompt_set": "demo",
+         "votes_per_task": 1,
+         "sampling": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0, "seed": 0},
+         "checkpoint_id": "base", "created_at": TIME}
+    )  # fmt: skip
+    id: str
+    name: str
+    base_model: str
+    mode: str
+    guideline: str
+    prompt_set: str
+    votes_per_task: int
+    sampling: dict[str, Any]
+    checkpoint_id: str = Field(description='The policy that the next sample round uses; "base" is the base model.')
+    created_at: datetime
+
+    @classmethod
+    def of(cls, project: Project, current: Checkpoint | None) -> ProjectOut:
+        fields = {name: getattr(project, name) for name in cls.model_fields if name != "checkpoint_id"}
+        return cls(**fields, checkpoint_id=current.id if current else checkpoints.BASE)
+
+
+class RoundOut(BaseModel):
+    model_config = example(
+        {"id": ID, "project_id": ID, "number": 3, "kind": "sample", "state": "running", "message": "",
+         "params": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5, "eta": 1, "seed": 7, "prompts": 12},
+         "checkpoint_id": "base", "opponent_id": None,
+         "progress": {"done": 4, "total": 12, "unit": "groups", "seconds_left": 31.5},
+         "result": None, "created_at": TIME, "started_at": TIME, "finished_at": None}
+    )  # fmt: skip
+    id: str
+    project_id: str
+    number: int
+    kind: Literal["sample", "training", "duel"]
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
+    message: str = Field(description="What happened, what was kept and what to do, where the round failed or was cancelled.")
+    params: dict[str, Any]
+    checkpoint_id: str = Field(description="Who draws (sample), who is trained further (training), side a (duel).")
+    opponent_id: str | None = Field(description="Side b of a duel; null for other rounds.")
+    progress: ProgressOut
+    result: DuelOut | None = Field(description="What a duel's votes say so far; null for other rounds.")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, round_: Round, progress: Progress, result: DuelResult | None) -> RoundOut:
+        derived = {"checkpoint_id", "opponent_id", "progress", "result"}
+        return cls(
+            **{name: getattr(round_, name) for name in cls.model_fields.keys() - derived},
+            checkpoint_id=round_.checkpoint_id or checkpoints.BASE,
+            opponent_id=round_.opponent_id or checkpoints.BASE if round_.kind == "duel" else None,
+            progress=ProgressOut.model_validate(progress),
+            result=DuelOut.model_validate(result) if result else None,
+        )
+
+
+class ProgressOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+    done: int
+    total: int
+    unit: str
+    seconds_left: float | None
+
+
+class DuelOut(BaseModel):
+    """wins are votes for checkpoint_id; win_rate = wins / (wins + losses) with its 95 % interval by Wilson."""
+
+    model_config = ConfigDict(from_attributes=True)
+    wins: int
+    losses: int
+    ties: int
+    skipped: int
+    waiting: int
+    win_rate: float | None
+    low: float
+    high: float
+
+
+class ImageOut(BaseModel):
+    id: str
+    url: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, image: Image) -> ImageOut:
+        return cls(id=image.id, url=f"/api/v1/images/{image.id}.webp", width=image.width, height=image.height)
+
+
+class TaskOut(BaseModel):
+    model_config = example(
+        {"task_id": ID, "prompt": "a red apple", "mode": "best", "lease_expires_at": TIME,
+         "images": [{"id": ID, "url": f"/api/v1/images/{ID}.webp", "width": 64, "height": 64}]}
+    )  # fmt: skip
+    task_id: str
+    prompt: str
+    mode: str
+    images: list[ImageOut] = Field(description="In the order to show them in, which is recorded with the vote.")
+    lease_expires_at: datetime
+
+    @classmethod
+    def of(cls, leased: LeasedTask) -> TaskOut:
+        images = [ImageOut.of(image) for image in leased.images]
+        return cls(
+            task_id=leased.task_id,
+            prompt=leased.prompt,
+            mode=leased.mode,
+            images=images,
+            lease_expires_at=leased.lease_expires_at,
+        )
+
+
+class ReceiptOut(BaseModel):
+    model_config = example({"vote_id": "0b8f7c0e-5d0e-4c51-9a53-3e3f1a1f7a10", "counted": True, "surplus": False})
+    vote_id: str
+    counted: bool = Field(description="The vote fills one of the slots of its task.")
+    surplus: bool = Field(description="The vote came beyond the wanted ones: kept, not counted, not trained on.")
+
+
+class RetractionOut(BaseModel):
+    vote_id: str
+    task: TaskOut | None = Field(description="The task, leased again; null where somebody else's vote fills the slot by now.")
+
+
+class CheckpointOut(BaseModel):
+    model_config = example(
+        {"id": ID, "project_id": ID, "round_id": ID, "number": 2, "parent_id": ID, "current": True, "promoted_at": TIME,
+         "created_at": TIME, "manifest": {"votes_hash": "9f86d081"}}
+    )  # fmt: skip
+    id: str
+    project_id: str
+    round_id: str
+    number: int
+    parent_id: str = Field(description='The checkpoint it was trained from; "base" is the base model.')
+    current: bool = Field(description="Whether the next sample round uses it.")
+    promoted_at: datetime | None
+    created_at: datetime
+    manifest: dict[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, current: Checkpoint | None) -> CheckpointOut:
+        names = ("id", "project_id", "round_id", "number", "promoted_at", "created_at", "manifest")
+        parent_id = checkpoint.parent_id or checkpoints.BASE
+        is_current = current is not None and current.id == checkpoint.id
+        return cls(**{name: getattr(checkpoint, name) for name in names}, parent_id=parent_id, current=is_current)
+
+
+class CheckpointDetail(CheckpointOut):
+    ancestors: list[str] = Field(description="Ids of the checkpoints it descends from, oldest first.")
+    votes_by_person: dict[str, int] = Field(description="How many votes of each person its training round learned from.")

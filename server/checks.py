@@ -1,0 +1,73 @@
+"""Is everything there that the system needs? Each check says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations.run import is_current
+from server import queue
+from server.db import get_engine
+from server.settings import get_settings
+
+MIN_FREE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    ok: bool
+    detail: str
+
+
+def database() -> Check:
+    url = get_settings().database_url
+    try:
+        current = is_current(get_engine(), url)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        return Check("database", False, f"The database does not answer ({cause}). Start it, or correct D3PO_DATABASE_URL.")
+    if not current:
+        return Check("database", False, "The database has an old schema or none. Run `d3po migrate`.")
+    return Check("database", True, f"{get_engine().dialect.name}, schema up to date")
+
+
+def broker() -> Check:
+    try:
+        queue.ping()
+    except queue.BrokerDown as error:
+        return Check(
+            "broker",
+            False,
+            f"The broker does not answer ({error}). Votes are taken, rounds wait. Start it, or correct D3PO_BROKER_URL.",
+        )
+    return Check("broker", True, "answers")
+
+
+def disk() -> Check:
+    folder = get_settings().data_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("disk", False, f"The data folder {folder} cannot be used ({error.strerror}). Correct D3PO_DATA_DIR.")
+    if free < MIN_FREE_BYTES:
+        return Check("disk", False, f"Only {free / 1e9:.1f} GB are free in {folder}. Make room: images and trajectories need it.")
+    return Check("disk", True, f"{free / 1e9:.0f} GB free")
+
+
+def model() -> Check:
+    settings = get_settings()
+    place = settings.base_models[settings.base_model]
+    if place.startswith(("/", ".", "~")) and not (Path(place).expanduser() / "model_index.json").exists():
+        return Check(
+            "model", False, f"There is no diffusers pipeline in {place} (model_index.json is missing). Correct D3PO_BASE_MODEL."
+        )
+    return Check("model", True, f"{settings.base_model}: {place}")
+
+
+READY: tuple[Callable[[], Check], ...] = (database, broker, disk)
