@@ -86,3 +86,11 @@ def client(engine: Engine) -> Iterator[TestClient]:
 
     with TestClient(create_app(), follow_redirects=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder with random weights: a real pipeline that draws 32x32 noise in no time."""
+    from tests.factories.tiny_pipeline import tiny_pipeline
+
+    return tiny_pipeline(tmp_path_factory.mktemp("tiny"))

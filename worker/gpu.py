@@ -10,12 +10,12 @@ from server.errors import Invalid
 from server.settings import get_settings
 
 if TYPE_CHECKING:
-    from d3po_core.denoisers import Denoiser
+    from d3po_core.denoisers import StableDiffusionDenoiser
 
-_loaded: dict[str, Denoiser] = {}
+_loaded: dict[str, StableDiffusionDenoiser] = {}
 
 
-def policy(base_model: str, adapter: Path | None) -> Denoiser:
+def policy(base_model: str, adapter: Path | None) -> StableDiffusionDenoiser:
     """The denoiser of a named base model with `adapter` (a checkpoint's folder) switched on; None: the base model."""
     if base_model not in _loaded:
         release()
@@ -25,7 +25,7 @@ def policy(base_model: str, adapter: Path | None) -> Denoiser:
     return denoiser
 
 
-def load(base_model: str) -> Denoiser:
+def load(base_model: str) -> StableDiffusionDenoiser:
     """Raises ModelMissing when the folder is not there, Invalid when the settings do not name the model."""
     source = _source(base_model)
     use_threads()

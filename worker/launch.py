@@ -35,20 +35,21 @@ Line = dict[str, Any]
 
 def train(claim: Claim, beat: Heartbeat, parent: Path | None) -> tuple[str, dict[str, Any]]:
     """Runs the round's training to its end; returns the new checkpoint's storage key and manifest."""
-    folder = _working_folder(claim)
-    with child(_command(claim.round_id, folder, parent)) as process:
+    scratch = _scratch(claim)
+    made = scratch / "checkpoint"
+    with child(_command(claim.round_id, made, parent)) as process:
         _relay(claim, beat, process)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((made / "manifest.json").read_text())
     key = f"{claim.round_id}-{claim.attempt}"
     target = storage().checkpoint(key)
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(target)
+    made.rename(target)
     sync_folder(target.parent)
-    shutil.rmtree(folder.parent)
+    shutil.rmtree(scratch.parent)
     return key, manifest
 
 
-def _working_folder(claim: Claim) -> Path:
+def _scratch(claim: Claim) -> Path:
     """This attempt's own folder, begun with what the attempt before left, so that training goes on from there."""
     folder = storage().scratch(claim.job_id, claim.attempt)
     before = storage().scratch(claim.job_id, claim.attempt - 1)
@@ -69,11 +70,11 @@ def _command(round_id: str, folder: Path, parent: Path | None) -> list[str]:
 @contextmanager
 def child(command: list[str]) -> Iterator[subprocess.Popen[str]]:
     """A process group of its own that is gone afterwards: SIGTERM, then SIGKILL."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        yield process
-    finally:
-        _end(process)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            _end(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
