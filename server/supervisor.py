@@ -10,8 +10,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from server.leash import leashed
@@ -33,29 +33,39 @@ class Child:
     name: str
     command: list[str]
     log: Path
-    env: Mapping[str, str]
     grace: float = 10.0
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     deaths: int = 0
-    due: float = field(default=0.0)
+    due: float = 0.0
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                leashed(self.command), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env={**os.environ, **self.env}, start_new_session=True,
-            )  # fmt: skip
+                leashed(self.command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         self.started = time.monotonic()
 
     @property
     def running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
-    def signal(self, number: int) -> None:
+    def ask_to_end(self) -> None:
+        """SIGTERM to the process alone: it ends its own children in its own order."""
         if self.process is not None and self.running:
-            os.killpg(self.process.pid, number)
+            self.process.terminate()
+
+    def end(self) -> None:
+        """Waits out the grace, then kills the whole group."""
+        self.ask_to_end()
+        if self.process is None:
+            return
+        try:
+            self.process.wait(self.grace)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
     def last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
@@ -63,7 +73,7 @@ class Child:
 
 
 class Supervisor:
-    """Starts children in order, restarts what dies (with a growing pause), stops them in reverse order."""
+    """Starts children in order, restarts what dies (with a growing pause), stops all."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say = say
@@ -75,9 +85,10 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop_asked)
 
-    def start(self, child: Child) -> None:
+    def start(self, child: Child) -> Child:
         self.children.append(child)
         child.start()
+        return child
 
     def wait_for(self, child: Child, is_up: Callable[[], bool], timeout: float) -> bool:
         """True once `is_up`; False if a stop was asked for meanwhile. ChildFailed if it died or took too long."""
@@ -99,11 +110,11 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Asks every child to end, the youngest first, and kills what does not; the first one (the broker) goes last."""
-        for child in reversed(self.children[1:]):
-            child.signal(signal.SIGTERM)
+        """Asks all to end but the first (the broker, which the others talk to), waits for them, then ends it too."""
+        for child in self.children[1:]:
+            child.ask_to_end()
         for child in reversed(self.children):
-            self._end(child)
+            child.end()
 
     def _watch(self, child: Child) -> None:
         moment = time.monotonic()
@@ -117,15 +128,6 @@ class Supervisor:
         elif moment >= child.due:
             child.due = 0.0
             child.start()
-
-    def _end(self, child: Child) -> None:
-        child.signal(signal.SIGTERM)
-        deadline = time.monotonic() + child.grace
-        while child.running and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS / 4)
-        if child.process is not None and child.running:
-            child.signal(signal.SIGKILL)
-            child.process.wait()
 
     def _stop_asked(self, number: int, frame: object) -> None:
         self.stopping = True

@@ -5,14 +5,19 @@ Messages are acknowledged late and delivered again freely; that is harmless beca
 
 from __future__ import annotations
 
+import logging
 import os
+import tempfile
 import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.signals import worker_process_init, worker_shutting_down
-from celery.utils.log import get_task_logger
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from server import db
 from server.domain import jobs
@@ -22,7 +27,9 @@ from server.settings import get_settings
 from worker import gpu
 from worker.perform import WORKER
 
-log = get_task_logger(__name__)
+log = logging.getLogger(__name__)
+ALIVE = Path(tempfile.gettempdir()) / "d3po-worker-alive"  # for a container's health check
+HAND_BACK_SECONDS = 0.5
 stopping = threading.Event()
 
 
@@ -56,17 +63,18 @@ class Sweeper(bootsteps.StartStopStep):
 def sweep_until_stopped() -> None:
     """Sweep every few seconds; once the worker stops, hand back whatever its pool process still holds."""
     while not stopping.wait(get_settings().sweep_seconds):
-        _in_transaction("sweep", lambda session: jobs.sweep(session))
+        _in_transaction("sweep", jobs.sweep)
     while True:
         _in_transaction("hand back", lambda session: jobs.hand_back(session, WORKER))
-        threading.Event().wait(0.5)
+        time.sleep(HAND_BACK_SECONDS)
 
 
-def _in_transaction(name: str, verb: Any) -> None:
+def _in_transaction(name: str, verb: Callable[[Session], object]) -> None:
     try:
         with db.session_scope() as session:
             if touched := verb(session):
                 log.info("%s: %s", name, touched)
+        ALIVE.touch()
     except SQLAlchemyError as error:
         log.warning("The %s could not reach the database and tries again: %s", name, error)
 

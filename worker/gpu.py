@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,11 @@ def stay_offline() -> None:
 
 
 def warm_up() -> None:
-    """Import what the first job needs, so that it starts at once."""
+    """Import what the first job needs, so that it starts at once; a log wants no progress bars."""
     stay_offline()
     use_threads()
+    for library in ("diffusers", "transformers"):
+        import_module(f"{library}.utils.logging").disable_progress_bar()
     import d3po_core.denoisers
     import d3po_core.sampling  # noqa: F401
 
