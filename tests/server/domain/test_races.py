@@ -1,0 +1,167 @@
+"""Many people at the same moment, on both databases, each in a thread and a transaction of their own."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+import pytest
+from sqlalchemy import Text, cast, func, select
+from sqlalchemy.orm import Session
+
+from d3po_core.params import SamplingParams
+from server.db import read_scope, session_scope
+from server.domain import leasing, rounds, voting
+from server.domain.voting import Ballot, VoteReceipt
+from server.errors import Conflict, D3poError
+from server.models import Project, Round, State, Task, User, Vote
+from tests import factories
+from tests.databases import on_both_databases
+
+pytestmark = on_both_databases
+Answer = TypeVar("Answer")
+
+
+def at_once(acts: Sequence[Callable[[Session], Answer]]) -> list[Answer | D3poError]:
+    """What each act gives or refuses when all begin together."""
+    start = Barrier(len(acts))
+
+    def run(act: Callable[[Session], Answer]) -> Answer | D3poError:
+        start.wait()
+        try:
+            with session_scope() as session:
+                return act(session)
+        except D3poError as error:
+            return error
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return list(pool.map(run, acts))
+
+
+def ballot(task_id: str, session: Session, position: int = 0) -> Ballot:
+    image_id = session.get_one(Task, task_id).group.images[position].id
+    return Ballot(vote_id=str(uuid.uuid4()), outcome="best", best_image_id=image_id)
+
+
+@pytest.fixture
+def project(session: Session) -> Project:
+    return factories.project()
+
+
+@pytest.mark.parametrize("wanted", [1, 2])
+def test_leases_never_overshoot_the_wanted_votes(session: Session, project: Project, wanted: int) -> None:
+    tasks = [factories.task(project, votes_wanted=wanted).id for _ in range(6)]
+    people = [factories.annotator(project) for _ in range(8)]
+    factories.commit()
+    for _ in range(3):
+        answers = at_once([lambda session, user=user: voting.lease_tasks(session, user, project, 3) for user in people])
+        held = Counter(leased.task_id for answer in answers for leased in answer)
+        assert max(held.values()) <= wanted
+    # Who came while a row was locked was passed over; asking again gives what is left.
+    [answers] = zip(
+        *(at_once([lambda session, user=user: voting.lease_tasks(session, user, project, 3)]) for user in people), strict=True
+    )
+    held = Counter(leased.task_id for answer in answers for leased in answer)
+    assert held == dict.fromkeys(tasks, wanted)
+
+
+def test_two_votes_for_the_last_slot(session: Session, project: Project) -> None:
+    task = factories.task(project)
+    people = [factories.annotator(project) for _ in range(4)]
+    ballots = [ballot(task.id, session, number % 3) for number in range(4)]
+    factories.commit()
+    receipts = at_once(
+        [
+            lambda session, user=user, given=given: voting.cast_vote(session, user, task.id, given)
+            for user, given in zip(people, ballots, strict=True)
+        ]
+    )
+    assert sorted((receipt.counted, receipt.surplus) for receipt in receipts) == [(False, True)] * 3 + [(True, False)]
+    with read_scope() as reader:
+        [counted] = voting.counted_votes(reader, [task.id])
+        assert len(reader.scalars(select(Vote.id)).all()) == 4
+    assert [receipt.vote_id for receipt in receipts if receipt.counted] == [counted.id]
+
+
+def test_a_vote_and_a_lease_for_the_last_slot(session: Session, project: Project) -> None:
+    late, next_one = factories.annotator(project), factories.annotator(project)
+    tasks = [factories.task(project) for _ in range(5)]
+    ballots = [ballot(task.id, session) for task in tasks]
+    factories.commit()
+    for task, given in zip(tasks, ballots, strict=True):
+        leased, receipt = at_once(
+            [
+                lambda session: voting.lease_tasks(session, next_one, project, 5),
+                lambda session, task=task, given=given: voting.cast_vote(session, late, task.id, given),
+            ]
+        )
+        assert isinstance(receipt, VoteReceipt)
+        assert receipt.counted
+        assert isinstance(leased, list)
+    with read_scope() as reader:
+        assert len(voting.counted_votes(reader, [task.id for task in tasks])) == 5
+
+
+def test_the_same_vote_sent_many_times_at_once_is_one_vote(session: Session, project: Project) -> None:
+    user, task = factories.annotator(project), factories.task(project)
+    given = ballot(task.id, session)
+    factories.commit()
+    receipts = at_once([lambda session: voting.cast_vote(session, user, task.id, given)] * 5)
+    assert set(receipts) == {VoteReceipt(given.vote_id, True, False)}
+    with read_scope() as reader:
+        assert reader.scalars(select(Vote.id)).all() == [given.vote_id]
+
+
+def test_two_votes_of_one_person_at_once_are_one_and_a_refusal(session: Session, project: Project) -> None:
+    user, task = factories.annotator(project), factories.task(project, votes_wanted=3)
+    ballots = [ballot(task.id, session, position) for position in (0, 1)]
+    factories.commit()
+    answers = at_once([lambda session, given=given: voting.cast_vote(session, user, task.id, given) for given in ballots])
+    assert Counter(type(answer) for answer in answers) == {VoteReceipt: 1, Conflict: 1}
+
+
+def test_rounds_requested_at_once_get_numbers_of_their_own(session: Session, project: Project) -> None:
+    boss: User = factories.operator(project)
+    factories.commit()
+    at_once([lambda session: rounds.request_sample_round(session, boss, project, SamplingParams(), ["a cat"])] * 4)
+    with read_scope() as reader:
+        assert sorted(reader.scalars(select(Round.number))) == [1, 2, 3, 4]
+
+
+def test_jobs_that_finish_at_once_finish_the_round(session: Session, project: Project) -> None:
+    round_ = factories.round_(project, state=State.RUNNING)
+    jobs = [factories.job(round_, state=State.RUNNING) for _ in range(4)]
+    factories.commit()
+
+    def finish(session: Session, job_id: str) -> None:
+        session.get_one(type(jobs[0]), job_id).state = State.DONE
+        rounds.settle(session, session.get_one(Round, round_.id))
+
+    at_once([lambda session, job_id=job.id: finish(session, job_id) for job in jobs])
+    with read_scope() as reader:
+        assert reader.get_one(Round, round_.id).state == State.DONE
+
+
+def test_a_slot_taken_while_the_queue_was_being_read(session: Session, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL locks a row that its snapshot shows as free although somebody took the slot since: count again."""
+    if session.get_bind().dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    slow, quick, task = factories.annotator(project), factories.annotator(project), factories.task(project)
+    factories.commit()
+    monkeypatch.setattr(leasing, "_shuffled", lambda: cast(func.pg_sleep(1), Text))
+
+    def take_slowly() -> list[voting.LeasedTask]:
+        with session_scope() as other:
+            return voting.lease_tasks(other, slow, project, 1)
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(take_slowly)
+        time.sleep(0.5)
+        factories.lease(task, quick)
+        factories.commit()
+        assert answer.result() == []
