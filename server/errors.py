@@ -86,7 +86,8 @@ def describe(faults: Sequence[Any]) -> str:
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:
-    path = [str(part) for part in fault["loc"] if part not in ("body", "query", "path", "header")]
+    inside = () if fault["type"] == "json_invalid" else fault["loc"]
+    path = [str(part) for part in inside if part not in ("body", "query", "path", "header")]
     name = ".".join(path) or "The request"
     told = f"{name} {_rule(fault)}."
     hint = HINTS.get(path[-1]) if path else None
@@ -96,10 +97,10 @@ def _sentence(fault: Mapping[str, Any]) -> str:
 def _rule(fault: Mapping[str, Any]) -> str:
     context, kind = fault.get("ctx") or {}, fault["type"]
     bounds = {
-        "greater_than": "must be greater than {gt}",
-        "greater_than_equal": "must be at least {ge}",
-        "less_than": "must be less than {lt}",
-        "less_than_equal": "must be at most {le}",
+        "greater_than": "must be greater than {gt:g}",
+        "greater_than_equal": "must be at least {ge:g}",
+        "less_than": "must be less than {lt:g}",
+        "less_than_equal": "must be at most {le:g}",
         "literal_error": "must be {expected}",
         "enum": "must be {expected}",
         "too_short": "needs at least {min_length}",
@@ -115,6 +116,8 @@ def _rule(fault: Mapping[str, Any]) -> str:
         return "is not a known field"
     if kind == "json_invalid":
         return "is not valid JSON"
+    if kind == "model_attributes_type":
+        return "must be a JSON object"
     message = str(fault["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].lower() + message[1:].rstrip(".")
 

@@ -43,22 +43,37 @@ def lease_tasks(session: Session, user: User, project: Project, count: int) -> l
         raise Invalid(f"count must be 1 to {MAX_TASKS}, you sent {count}.")
     held = list(session.scalars(_held(user, project).limit(count)))
     fresh = _take(session, user, project, count - len(held))
-    return [hold(session, user, task) for task in _load(session, held + fresh)]
+    return _hold(session, user, _load(session, held + fresh))
 
 
 def hold(session: Session, user: User, task: Task) -> LeasedTask:
     """Leases the task to the person, or renews; the order of images stays what this person saw before."""
-    lease = session.get(Lease, (task.id, user.id))
+    return _hold(session, user, [task])[0]
+
+
+def _hold(session: Session, user: User, tasks: Sequence[Task]) -> list[LeasedTask]:
+    known = select(Lease).where(Lease.user_id == user.id, Lease.task_id.in_([task.id for task in tasks]))
+    leases = {lease.task_id: lease for lease in session.scalars(known)}
     expires_at = now() + timedelta(seconds=get_settings().lease_seconds)
-    if lease is None:
-        order = [image.id for image in task.group.images]
-        _chance.shuffle(order)
-        lease = Lease(task_id=task.id, user_id=user.id, expires_at=expires_at, shown_order=order)
-        session.add(lease)
-    lease.expires_at = expires_at
+    for task in tasks:
+        lease = leases.setdefault(task.id, Lease(task_id=task.id, user_id=user.id, shown_order=_shuffled_images(task)))
+        lease.expires_at = expires_at
+    session.add_all(leases.values())
     session.flush()
+    return [_as_shown(task, leases[task.id]) for task in tasks]
+
+
+def _shuffled_images(task: Task) -> list[str]:
+    order = [image.id for image in task.group.images]
+    _chance.shuffle(order)
+    return order
+
+
+def _as_shown(task: Task, lease: Lease) -> LeasedTask:
     images = {image.id: image for image in task.group.images}
-    return LeasedTask(task.id, task.group.prompt, task.mode, [images[image_id] for image_id in lease.shown_order], expires_at)
+    return LeasedTask(
+        task.id, task.group.prompt, task.mode, [images[image_id] for image_id in lease.shown_order], lease.expires_at
+    )
 
 
 def has_room(session: Session, user: User, task: Task) -> bool:
