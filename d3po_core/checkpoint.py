@@ -53,7 +53,7 @@ def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
     for path in temporary.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in sorted(os.listdir(temporary), key=lambda n: n == MANIFEST):
         os.replace(temporary / name, folder / name)
     temporary.rmdir()

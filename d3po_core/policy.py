@@ -15,14 +15,19 @@ from d3po_core.errors import ModelMissing
 from d3po_core.params import TrainingParams
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+IN_TRAINING = "in training"
 
 
 class LoraPolicy:
-    """The adapter `policy` on the denoiser's U-Net, trainable, starting as `parent` or as no change at all."""
+    """The adapter `policy` on the denoiser's U-Net, trainable, starting as `parent` or as no change at all.
+
+    `reference` is what it starts as: SHA-256 of the parent's weights, or "base".
+    """
 
     def __init__(self, denoiser: StableDiffusionDenoiser, params: TrainingParams, parent: Path | None) -> None:
         denoiser.use_adapter(parent)
-        self.denoiser = denoiser
+        self.denoiser, self.reference = denoiser, denoiser.policy
+        denoiser.policy = IN_TRAINING  # so that any later use_adapter takes this adapter off again
         if parent is None:
             torch.manual_seed(params.seed)
             denoiser.pipeline.unet.add_adapter(

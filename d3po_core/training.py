@@ -6,6 +6,7 @@ stored ones: no reference pass and no second model.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -62,29 +63,31 @@ def train_round(
     if not useful:
         raise NoPairs("None of the groups has a pair to learn from: every vote was a tie, all bad or a skip, or they cancel out.")
     policy = LoraPolicy(denoiser, params, parent)
-    check_ratio_is_one(denoiser, useful[0], params)
+    for group in useful:
+        check_sampled_by(policy, group)
+    check_ratio_is_one(policy, useful[0])
     accelerator = Accelerator(cpu=denoiser.device.type == "cpu")
     optimizer = torch.optim.AdamW(policy.parameters, lr=params.learning_rate, weight_decay=params.weight_decay)
     denoiser.unet, optimizer = accelerator.prepare(denoiser.pipeline.unet, optimizer)
     state = ResumableState(out.with_name(out.name + ".state"), policy, optimizer)
     plan = list(plan_updates(useful, params))
-    values: dict[str, float] = {}
     for update, (group, pick) in enumerate(plan):
         if update < state.updates:
             continue
         values = one_update(denoiser, policy, optimizer, accelerator, group, pick, params)
-        state.advance(update + 1)
+        state.advance(update + 1, values)
         observe(update + 1, len(plan), values)
     manifest = save_checkpoint(
         policy,
         out,
-        parent=Trajectory.load(useful[0].path).header.policy,
+        parent=policy.reference,
         params=params,
         groups=len(useful),
         pairs=sum(len(group.pairs) for group in useful),
         updates=len(plan),
-        final=values,
+        final=state.values,
     )
+    denoiser.policy = manifest.weights
     state.path.unlink(missing_ok=True)
     return manifest
 
@@ -97,7 +100,7 @@ def plan_updates(groups: Sequence[TrainingGroup], params: TrainingParams) -> Ite
     for epoch in range(params.epochs):
         order = random.Random(f"{params.seed} {epoch}").sample(range(len(groups)), len(groups))
         for index in order:
-            count = len(Trajectory.load(groups[index].path, groups[index].sha256 if epoch == 0 else None).trainable_steps)
+            count = len(Trajectory.load(groups[index].path).trainable_steps)
             steps = random.Random(f"{params.seed} {epoch} {index}").sample(range(count), count)
             for start in range(0, count, params.timesteps_per_update):
                 yield groups[index], steps[start : start + params.timesteps_per_update]
@@ -127,13 +130,13 @@ def one_update(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     seen = ratios.detach()
-    limit = seen.abs() > -torch.log1p(torch.tensor(-params.clip))
+    clipped = (seen < math.log1p(-params.clip)) | (seen > math.log1p(params.clip))
     return {
         "loss": loss.item(),
         "pair_accuracy": pair_accuracy(seen, chosen, rejected).item(),
         "log_ratio_mean": seen.mean().item(),
         "log_ratio_std": seen.std().item(),
-        "clip_fraction": limit.float().mean().item(),
+        "clip_fraction": clipped.float().mean().item(),
         "kl": kl_estimate(seen).item(),
         "grad_norm": norm.item(),
     }
@@ -157,23 +160,30 @@ def log_ratios(denoiser: StableDiffusionDenoiser, trajectory: Trajectory, steps:
     return log_prob(next_latents, mean, sigma).view(len(steps), count) - reference
 
 
-@torch.no_grad()
-def check_ratio_is_one(denoiser: StableDiffusionDenoiser, group: TrainingGroup, params: TrainingParams) -> None:
-    """Prove |l_theta - l_ref| <= RATIO_TOLERANCE at theta = reference on one group, before anything is trained.
+def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> None:
+    """Refuse a group that this round cannot learn from, before anything is trained.
 
-    Raises BadTrajectory if the model, the adapter or the scheduler is not the one that sampled the trajectory.
+    Raises BadTrajectory if the file was altered, or if the model, the adapter or the scheduler is not the one that
+    sampled it; BadPreference if a pair names an image that it does not hold.
     """
-    trajectory = Trajectory.load(group.path, group.sha256)
+    trajectory, denoiser = Trajectory.load(group.path, group.sha256), policy.denoiser
+    pair_tensors(group, trajectory, denoiser.device)
     header = trajectory.header
     here = tuple(denoiser.transition(header.params.num_inference_steps, header.params.eta).steps)
     sampled = {"base model": header.model, "adapter": header.policy, "scheduler": header.steps}
-    loaded = {"base model": denoiser.model, "adapter": denoiser.policy, "scheduler": here}
+    loaded = {"base model": denoiser.model, "adapter": policy.reference, "scheduler": here}
     for name, recorded in sampled.items():
         if recorded != loaded[name]:
             raise BadTrajectory(
                 f"{group.path} was sampled with another {name} than the one loaded; this round cannot learn from it."
             )
-    worst = max(log_ratios(denoiser, trajectory, [k]).abs().max().item() for k in trajectory.trainable_steps)
+
+
+@torch.no_grad()
+def check_ratio_is_one(policy: LoraPolicy, group: TrainingGroup) -> None:
+    """Prove |l_theta - l_ref| <= RATIO_TOLERANCE at theta = reference on one group. Raises BadTrajectory if it is not."""
+    trajectory = Trajectory.load(group.path)
+    worst = max(log_ratios(policy.denoiser, trajectory, [k]).abs().max().item() for k in trajectory.trainable_steps)
     if worst > RATIO_TOLERANCE:
         raise BadTrajectory(
             f"Recomputing {group.path} with the sampling policy gives log-probabilities that differ by {worst:.1e} "
@@ -195,30 +205,34 @@ def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.dev
 
 
 class ResumableState:
-    """Adapter weights and optimizer state after so many updates, saved every SAVE_EVERY_SECONDS.
+    """Adapter weights, optimizer state and last figures after so many updates, saved every SAVE_EVERY_SECONDS.
 
     All randomness of a round comes from its seed and the update's place in the plan, so nothing else needs saving.
     """
 
     def __init__(self, path: Path, policy: LoraPolicy, optimizer: Any) -> None:
         self.path, self.policy, self.optimizer = path, policy, optimizer
-        self.updates, self._saved = 0, time.monotonic()
+        self.updates, self.values, self._saved = 0, dict[str, float](), time.monotonic()
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             state = torch.load(path, weights_only=True)
             for parameter, value in zip(policy.parameters, state["parameters"], strict=True):
                 parameter.data.copy_(value)
             optimizer.load_state_dict(state["optimizer"])
-            self.updates = state["updates"]
+            self.updates, self.values = state["updates"], state["values"]
 
-    def advance(self, updates: int) -> None:
-        self.updates = updates
+    def advance(self, updates: int, values: dict[str, float]) -> None:
+        self.updates, self.values = updates, values
         if time.monotonic() - self._saved > SAVE_EVERY_SECONDS:
             self.save()
             self._saved = time.monotonic()
 
     def save(self) -> None:
         parameters = [p.detach().cpu() for p in self.policy.parameters]
+        state = {"parameters": parameters, "optimizer": self.optimizer.state_dict(), "updates": self.updates, "values": self.values}
         temporary = self.path.with_suffix(".part")
-        torch.save({"parameters": parameters, "optimizer": self.optimizer.state_dict(), "updates": self.updates}, temporary)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.path)

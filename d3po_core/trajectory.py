@@ -44,7 +44,7 @@ class Header:
 
     @classmethod
     def from_json(cls, text: str) -> Header:
-        """Raises KeyError, TypeError or ValueError on anything else than what to_json wrote."""
+        """Raises AttributeError, KeyError, TypeError or ValueError on anything else than what to_json wrote."""
         fields = json.loads(text)
         if fields.pop("format") != FORMAT:
             raise ValueError("another format")
@@ -103,7 +103,7 @@ class Trajectory:
             with safe_open(path, framework="pt") as file:
                 header = Header.from_json((file.metadata() or {})["d3po"])
                 tensors = {name: file.get_tensor(name) for name in TENSORS}
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: {error}.") from error
         trajectory = cls(header=header, **tensors)
         trajectory._check(path)
@@ -111,8 +111,9 @@ class Trajectory:
 
     def _check(self, path: Path) -> None:
         images, steps = self.header.params.images_per_prompt, len(self.header.steps)
-        if self.latents.ndim != 5 or self.latents.shape[:2] != (images, steps + 1) or self.log_probs.shape != (images, steps):
-            shapes = f"latents {list(self.latents.shape)}, log_probs {list(self.log_probs.shape)}"
+        fits = self.latents.ndim == 5 and self.latents.shape[:2] == (images, steps + 1) and self.log_probs.shape == (images, steps)
+        if not fits or self.prompt_embeds.ndim != 2 or self.prompt_embeds.shape != self.negative_prompt_embeds.shape:
+            shapes = ", ".join(f"{name} {list(getattr(self, name).shape)}" for name in TENSORS)
             raise BadTrajectory(f"The trajectory {path} should hold {images} images of {steps} steps; it holds {shapes}.")
         for name in TENSORS:
             if not torch.isfinite(getattr(self, name)).all():

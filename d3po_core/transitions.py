@@ -37,7 +37,8 @@ class DdimTransition:
     """The DDIM chain of one scheduler configuration.
 
     Coefficients are float64 Python numbers, so tensors keep their own dtype. Raises UnsupportedModel for a scheduler
-    that this step is not exact for: clipping or thresholding of x0, or epsilon prediction with zero terminal SNR.
+    that this step is not exact for: clipping or thresholding of x0, or epsilon prediction with zero terminal SNR; and
+    for a number of steps that the scheduler cannot take.
     """
 
     def __init__(self, scheduler: Any, num_inference_steps: int, eta: float) -> None:
@@ -62,7 +63,13 @@ class DdimTransition:
             )
         scheduler.set_timesteps(num_inference_steps)
         stride = config.num_train_timesteps // num_inference_steps
-        self.steps = [self._step(int(t), int(t) - stride) for t in scheduler.timesteps]
+        timesteps = scheduler.timesteps.tolist()
+        # Leading spacing leaves the table at its end, trailing spacing at its start (61 steps of 1000: the last is -1).
+        if not all(0 <= t < len(self._alphas) for t in timesteps):
+            raise UnsupportedModel(f"The scheduler cannot be cut into {num_inference_steps} steps; choose another number, such as 20.")
+        self.steps = [self._step(t, t - stride) for t in timesteps]
+        if not any(step.sigma > 0 for step in self.steps):
+            raise UnsupportedModel(f"With {num_inference_steps} steps this scheduler adds no noise anywhere; take at least 2.")
 
     def alpha(self, timestep: int) -> float:
         """alpha-bar at a timestep; the scheduler's final value before the first one."""

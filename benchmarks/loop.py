@@ -1,0 +1,220 @@
+"""The whole loop without a head: does D3PO make the embedded model better at what a scripted annotator prefers?
+
+Starts the real embedded stack in a temporary folder and plays both people: an operator who launches sample, training
+and duel rounds, and an annotator who sees images through the HTTP API and prefers smaller JPEGs or more colour. Prints a
+table a round and the blind duel against the base model; writes loop.json and a picture, base images above tuned ones.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any
+
+import typer
+from PIL import Image
+from rich.console import Console
+from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
+
+from benchmarks.stack import Api, embedded_stack
+from d3po_core.demo_model import WEIGHTS
+from d3po_core.demo_model.card import tile
+from d3po_core.demo_model.judge import name_retrieval
+from d3po_core.denoisers import load_denoiser
+from d3po_core.denoisers.stable_diffusion import WEIGHTS as LORA
+from d3po_core.params import DuelParams
+from d3po_core.prompts import prompt_set
+from d3po_core.rewards import colourfulness, compressibility
+from d3po_core.sampling import sample_duel
+from server.models import Group
+from server.storage import Storage
+
+PREFERENCES: dict[str, Callable[[Image.Image], float]] = {"jpeg": compressibility, "colourful": colourfulness}
+MAX_ROUNDS = 8
+PROMPTS = 12
+HELD_OUT = 24
+DUEL = 120
+SCORE_SEED, DUEL_SEED = 77_001, 77_002
+KEEP = 0.9
+"""Training stops when name retrieval on the held-out set falls below this share of the base model's."""
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Score:
+    """The fixed held-out set, drawn by one policy."""
+
+    score: float
+    retrieval: float
+
+
+class HeldOut:
+    """Draws the same held-out prompts and seeds with any checkpoint; no round ever uses them."""
+
+    def __init__(self, score: Callable[[Image.Image], float]) -> None:
+        self.prompts = prompt_set("demo").held_out(HELD_OUT, SCORE_SEED)
+        self.denoiser, self.score = load_denoiser(WEIGHTS), score
+        self.images: list[Image.Image] = []
+
+    def measure(self, adapter: Path | None) -> Score:
+        self.denoiser.use_adapter(adapter)
+        items = [(prompt, SCORE_SEED) for prompt in self.prompts]
+        self.images = sample_duel(self.denoiser, items, DuelParams())
+        return Score(mean(map(self.score, self.images)), name_retrieval(self.images, self.prompts))
+
+
+def vote_on_everything(api: Api, project: str, round_id: str, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
+    """Lease, decide, vote, until the round is done and nothing waits. Returns the number of votes."""
+    votes = 0
+    while True:
+        done = api.state(round_id) == "done"
+        tasks = api.post(f"/projects/{project}/tasks/next?count=3")
+        for task in tasks:
+            api.post(f"/tasks/{task['task_id']}/votes", vote_id=str(uuid.uuid4()), **decide(task))
+            votes += 1
+        if done and not tasks:
+            return votes
+        if not tasks:
+            time.sleep(0.3)
+
+
+def decider(api: Api, score: Callable[[Image.Image], float]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The scripted annotator: ranks a group by its score, best first; in a pair, picks the better one; equal is a tie."""
+
+    def decide(task: dict[str, Any]) -> dict[str, Any]:
+        scores = {image["id"]: score(api.image(image["url"])) for image in task["images"]}
+        ranking = sorted(scores, key=lambda image: -scores[image])
+        if scores[ranking[0]] == scores[ranking[-1]]:
+            return {"outcome": "tie"}
+        if len(ranking) == 2:
+            return {"outcome": "best", "best_image_id": ranking[0]}
+        return {"outcome": "ranking", "ranking": ranking}
+
+    return decide
+
+
+def run(prefer: str, out: Path, data_dir: Path) -> dict[str, Any]:
+    """The loop and its duel; returns what goes into loop.json."""
+    started = time.monotonic()
+    score = PREFERENCES[prefer]
+    held_out = HeldOut(score)
+    with embedded_stack(data_dir) as api:
+        project = api.get("/projects")["items"][0]["id"]
+        decide = decider(api, score)
+        base = held_out.measure(None)
+        pictures = {"base": held_out.images}
+        rows = [{"round": 0, "held_out_score": base.score, "retrieval": base.retrieval, "votes": 0, "seconds": 0.0}]
+        show(rows[0])
+        best: tuple[float, str, Path] | None = None
+        for number in range(1, MAX_ROUNDS + 1):
+            begun = time.monotonic()
+            votes = vote_on_everything(api, project, sample_round(api, project, number), decide)
+            training = api.wait_for(api.post(f"/projects/{project}/training-rounds")["id"])
+            checkpoint, adapter = newest_checkpoint(api, project, out / f"round-{number}")
+            now = held_out.measure(adapter)
+            seconds = time.monotonic() - begun
+            row = {"round": number, "held_out_score": now.score, "retrieval": now.retrieval, "votes": votes, "seconds": seconds}
+            rows.append(row)
+            show(row)
+            if now.retrieval < KEEP * base.retrieval:
+                console.print(f"Round {training['number']} cost too much of what the images show; the loop stops here.")
+                break
+            if best is None or now.score > best[0]:
+                best, pictures["tuned"] = (now.score, checkpoint, adapter), held_out.images
+        if best is None:
+            raise RuntimeError("No round kept what the images show; nothing is worth a duel.")
+        duel = fight(api, project, best[1], decide)
+        retrieval = duel_retrieval(data_dir, duel["id"])
+    draw(pictures["base"], pictures["tuned"], out / "base-above-tuned.png")
+    result = {name: duel["result"][name] for name in ("wins", "losses", "ties", "win_rate", "low", "high")}
+    return {"prefer": prefer, "rounds": rows, "duel": result, **retrieval, "seconds": time.monotonic() - started}
+
+
+def sample_round(api: Api, project: str, number: int) -> str:
+    """Round 1 is the one the demo project starts with; later ones draw fresh prompts."""
+    if number == 1:
+        return str(api.get(f"/projects/{project}/rounds")["items"][-1]["id"])
+    return str(api.post(f"/projects/{project}/sample-rounds", count=PROMPTS, seed=number)["id"])
+
+
+def newest_checkpoint(api: Api, project: str, folder: Path) -> tuple[str, Path]:
+    """Download the newest checkpoint's LoRA into `folder`; returns its id and the folder."""
+    checkpoint = api.get(f"/projects/{project}/checkpoints")["items"][0]["id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / LORA).write_bytes(api.download(f"/checkpoints/{checkpoint}/download"))
+    return str(checkpoint), folder
+
+
+def fight(api: Api, project: str, checkpoint: str, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A blind duel of the checkpoint against the base model, on prompts and a seed that nothing else has used."""
+    scored = set(prompt_set("demo").held_out(HELD_OUT, SCORE_SEED))
+    prompts = [prompt for prompt in prompt_set("demo").reserved if prompt not in scored][:DUEL]
+    body = {"checkpoint_a": checkpoint, "checkpoint_b": "base", "prompts": prompts, "seeds": [DUEL_SEED]}
+    round_id = api.post(f"/projects/{project}/duel-rounds", **body)["id"]
+    vote_on_everything(api, project, round_id, decide)
+    return dict(api.get(f"/rounds/{round_id}"))
+
+
+def duel_retrieval(data_dir: Path, round_id: str) -> dict[str, float]:
+    """Name retrieval of both sides on the duel's own images, read from the stack's database and storage."""
+    engine = create_engine(f"sqlite:///{data_dir / 'd3po.db'}")
+    storage = Storage(data_dir)
+    sides: dict[str, tuple[list[Image.Image], list[str]]] = {"retrieval_base": ([], []), "retrieval_tuned": ([], [])}
+    with Session(engine) as session:
+        for group in session.scalars(select(Group).where(Group.round_id == round_id)):
+            for image in group.images:
+                images, prompts = sides["retrieval_tuned" if image.checkpoint_id else "retrieval_base"]
+                images.append(Image.open(storage.image(image.sha256)).convert("RGB"))
+                prompts.append(group.prompt)
+    return {side: name_retrieval(images, prompts) for side, (images, prompts) in sides.items()}
+
+
+def draw(base: list[Image.Image], tuned: list[Image.Image], path: Path) -> None:
+    """Rows of eight: base images, and below each the tuned model's image of the same prompt and seed."""
+    rows = [images[k : k + 8] for k in range(0, len(base), 8) for images in (base, tuned)]
+    tile([image for row in rows for image in row], columns=8).save(path)
+
+
+def show(row: dict[str, Any]) -> None:
+    console.print(
+        f"round {row['round']}   held-out score {row['held_out_score']:8.3f}   name retrieval {row['retrieval']:4.0%}   "
+        f"{row['votes']:3d} votes   {row['seconds']:5.1f} s"
+    )
+
+
+def main(
+    prefer: Annotated[str, typer.Option(help="What the scripted annotator prefers: jpeg or colourful.")] = "jpeg",
+    out: Annotated[Path, typer.Option(help="Where loop.json and the picture go.")] = Path("build/loop"),
+    json_line: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line at the end.")] = False,
+) -> None:
+    """Run the loop and the duel; exit 1 if the tuned model did not win, or no longer shows what was asked."""
+    if prefer not in PREFERENCES:
+        raise typer.BadParameter(f"{prefer!r} is not one of {', '.join(PREFERENCES)}.")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="d3po-loop-") as folder:
+        result = run(prefer, out, Path(folder))
+    (out / "loop.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    duel = result["duel"]
+    console.print(
+        f"duel: {duel['wins']} wins, {duel['losses']} losses, {duel['ties']} ties; win rate {duel['win_rate']:.0%} "
+        f"[{duel['low']:.0%}, {duel['high']:.0%}]; name retrieval {result['retrieval_base']:.0%} -> "
+        f"{result['retrieval_tuned']:.0%}; {result['seconds']:.0f} s; {out / 'base-above-tuned.png'}"
+    )
+    if json_line:
+        print(json.dumps(result))
+    kept = result["retrieval_tuned"] >= 0.8 * result["retrieval_base"]
+    if not (duel["win_rate"] >= 0.75 and duel["low"] > 0.55 and kept):
+        console.print("The loop did not reach its aim: win rate 75 %, low end above 55 %, 80 % of the base's retrieval.")
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
