@@ -1,0 +1,19 @@
+"""One file per screen. Pages call the domain's verbs and render; they hold no rules of their own."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from server.pages import checkpoints, home, join, launch, operate, people, round, sign_in, vote, win_rates
+from server.pages.templating import STATIC, STATIC_URL
+
+router = APIRouter(include_in_schema=False)
+for screen in (sign_in, join, home, vote, operate, win_rates, launch, round, checkpoints, people):
+    router.include_router(screen.router)
+
+
+def install(app: FastAPI) -> None:
+    """The pages, and what they load from this server: styles and scripts."""
+    app.include_router(router)
+    app.mount(STATIC_URL, StaticFiles(directory=STATIC), name="static")

@@ -1,0 +1,55 @@
+"""The checkpoints of a project, and one checkpoint: what changed, where it comes from, promote and roll back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from server.domain import checkpoints, projects
+from server.pages.visit import Visiting
+
+router = APIRouter()
+
+
+@router.get("/p/{project_id}/checkpoints")
+def index(project_id: str, visit: Visiting) -> HTMLResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "annotator")
+    known = checkpoints.list_(visit.session, project, limit=500)[0]
+    parents = {None: None} | {checkpoint.id: checkpoint for checkpoint in known}
+    current = checkpoints.current(visit.session, project)
+    return visit.page("checkpoints.html", project, section="checkpoints", checkpoints=known, parents=parents, current=current)
+
+
+@router.get("/checkpoints/{checkpoint_id}")
+def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
+    checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "annotator")
+    project = projects.get(visit.session, checkpoint.project_id)
+    current = checkpoints.current(visit.session, project)
+    lineage = checkpoints.lineage(visit.session, checkpoint)
+    return visit.page(
+        "checkpoint.html", project, section="checkpoints", checkpoint=checkpoint, lineage=lineage,
+        parent=lineage.ancestors[-1] if lineage.ancestors else None, in_use=current is not None and current.id == checkpoint.id,
+        gallery=checkpoints.gallery(visit.session, checkpoint), manifest=_flat(checkpoint.manifest),
+    )  # fmt: skip
+
+
+@router.post("/p/{project_id}/promote")
+def promote(project_id: str, visit: Visiting, checkpoint_id: Annotated[str, Form()]) -> RedirectResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    chosen = checkpoints.resolve(visit.session, project, checkpoint_id)
+    if chosen is None:
+        checkpoints.promote_base(visit.session, visit.user, project)
+    else:
+        checkpoints.promote(visit.session, visit.user, chosen.id)
+    return visit.back(f"/p/{project_id}/checkpoints")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as "params beta": value."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        label = f"{prefix}{name}".replace("_", " ")
+        flat |= _flat(value, f"{label} ") if isinstance(value, dict) else {label: value}
+    return flat

@@ -1,0 +1,40 @@
+"""Errors as pages, with the sentence that the API says."""
+
+from __future__ import annotations
+
+from urllib.parse import quote, urlsplit
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+
+from server.errors import D3poError, NotSignedIn
+from server.pages.templating import answer, html
+
+HEADINGS = {
+    401: "You are not signed in",
+    403: "You may not",
+    404: "Not found",
+    405: "Not this way",
+    409: "Not now",
+    410: "It is gone",
+    413: "Too much at once",
+    422: "That does not fit",
+    503: "Try again soon",
+}
+
+
+def render_error(request: Request, error: D3poError) -> Response:
+    """Whoever is not signed in and asks for a page goes to the sign-in page and from there back."""
+    if isinstance(error, NotSignedIn) and request.method == "GET":
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?next={quote(here)}", status_code=303)
+    heading = HEADINGS.get(error.status, "Something went wrong")
+    back = came_from(request)
+    label = "Go back" if back != "/" else "Projects"
+    return answer(html("error.html", heading=heading, sentence=str(error), back=back, back_label=label), error.status)
+
+
+def came_from(request: Request, otherwise: str = "/") -> str:
+    """The page of this server that the person came from, as a path."""
+    referer = urlsplit(request.headers.get("referer", ""))
+    return referer.path if referer.netloc == request.url.netloc and referer.path else otherwise

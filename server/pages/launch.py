@@ -1,0 +1,92 @@
+"""The forms that launch, cancel and retry rounds. An empty field means the default."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
+
+from d3po_core.params import DuelParams, SamplingParams, TrainingParams
+from server.domain import checkpoints, projects, rounds
+from server.errors import Invalid, parse
+from server.models import Project
+from server.pages.visit import Fields, Visiting
+
+router = APIRouter()
+
+
+@router.post("/p/{project_id}/sample-rounds")
+def sample(project_id: str, visit: Visiting, fields: Fields) -> RedirectResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    params = parse(SamplingParams, projects.sampling_of(project, **_known(SamplingParams, fields)))
+    policy = fields.get("checkpoint_id", checkpoints.CURRENT)
+    count = _whole("count", fields.get("count", "12"))
+    rounds.request_sample_round(visit.session, visit.user, project, params, _prompts(fields), count=count, checkpoint_id=policy)
+    return _back_to(project)
+
+
+@router.post("/p/{project_id}/training-rounds")
+def train(project_id: str, visit: Visiting, fields: Fields) -> RedirectResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    params = parse(TrainingParams, _known(TrainingParams, fields))
+    rounds.request_training_round(visit.session, visit.user, project, params, fields.get("votes", "all"))
+    return _back_to(project)
+
+
+@router.post("/p/{project_id}/duel-rounds")
+def duel(project_id: str, visit: Visiting, fields: Fields) -> RedirectResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    shared = {name: project.sampling[name] for name in ("num_inference_steps", "guidance_scale", "eta")}
+    params = parse(DuelParams, shared | _known(DuelParams, fields) | {"seeds": _seeds(fields)})
+    one, other = fields.get("checkpoint_a", checkpoints.CURRENT), fields.get("checkpoint_b", _parent(visit, project))
+    count = _whole("count", fields.get("count", "20"))
+    rounds.request_duel_round(visit.session, visit.user, project, params, one, other, _prompts(fields), count=count)
+    return _back_to(project)
+
+
+@router.post("/rounds/{round_id}/cancel")
+def cancel(round_id: str, visit: Visiting) -> RedirectResponse:
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    rounds.cancel(visit.session, visit.user, row)
+    return visit.back(f"/rounds/{row.id}")
+
+
+@router.post("/rounds/{round_id}/retry")
+def retry(round_id: str, visit: Visiting) -> RedirectResponse:
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    rounds.retry(visit.session, visit.user, row)
+    return visit.back(f"/rounds/{row.id}")
+
+
+def _known(model: type[BaseModel], fields: dict[str, str]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in model.model_fields and name != "seeds"}
+
+
+def _prompts(fields: dict[str, str]) -> list[str] | None:
+    lines = [line.strip() for line in fields.get("prompts", "").splitlines()]
+    return [line for line in lines if line] or None
+
+
+def _seeds(fields: dict[str, str]) -> list[int]:
+    """Neighbouring seeds from the one given, or from one drawn by chance."""
+    first = _whole("seed", fields["seed"]) if "seed" in fields else secrets.randbelow(2**30)
+    return list(range(first, first + _whole("seeds", fields.get("seeds", "1"))))
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise Invalid(f"{name} must be a whole number, you sent {text[:40]}.")
+    return int(text)
+
+
+def _parent(visit: Visiting, project: Project) -> str:
+    """Whom the current checkpoint should beat: the one it was trained from."""
+    current = checkpoints.current(visit.session, project)
+    return (current and current.parent_id) or checkpoints.BASE
+
+
+def _back_to(project: Project) -> RedirectResponse:
+    return RedirectResponse(f"/p/{project.id}", status_code=303)

@@ -1,0 +1,70 @@
+"""The operator's page: the loop, one suggested action, forms to launch rounds, all rounds. Live by server-sent events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse, StreamingResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.domain import checkpoints, projects, rounds
+from server.models import Project, User
+from server.pages import live, overview
+from server.pages.training_fields import TRAINING_FIELDS
+from server.pages.visit import Visit, Visiting
+from server.pages.win_rates import win_rates
+
+router = APIRouter(prefix="/p/{project_id}")
+ROUNDS_SHOWN = 50
+PICTURES_SHOWN = 6
+
+
+@router.get("")
+def show(project_id: str, visit: Visiting) -> HTMLResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    changing = _changing(visit.session, project)
+    current = changing["current"]
+    known = checkpoints.list_(visit.session, project)[0]
+    by_id = {checkpoint.id: checkpoint for checkpoint in known}
+    return visit.page(
+        "operate.html", project, section="operate", **changing, checkpoints=known,
+        opponent=by_id.get(current.parent_id) if current else None, training_fields=TRAINING_FIELDS,
+        gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
+        win_rates=win_rates(visit.session, project, by_id),
+    )  # fmt: skip
+
+
+@router.get("/events")
+def events(project_id: str, visit: Visiting) -> StreamingResponse:
+    """The parts of the page that changed, as HTML by name."""
+
+    def parts(visit: Visit) -> dict[str, str]:
+        project = projects.open_for(visit.session, visit.user, project_id, "operator")
+        changing = _changing(visit.session, project)
+        names = {"suggestion": "_suggestion.html", "loop": "_loop.html", "rounds": "_rounds.html"}
+        return {name: visit.html(template, project, **changing) for name, template in names.items()}
+
+    parts(visit)
+    return live.stream(visit.request, parts)
+
+
+def _changing(session: Session, project: Project) -> dict[str, Any]:
+    """What the parts that change by themselves are drawn from."""
+    seen = overview.read(session, project)
+    return {
+        "stages": overview.stages(seen), "suggestion": overview.suggest(seen), "rows": round_rows(session, project),
+        "current": seen.current, "usable_pairs": seen.usable.pairs,
+    }  # fmt: skip
+
+
+def round_rows(session: Session, project: Project) -> list[dict[str, Any]]:
+    found, _ = rounds.list_rounds(session, project, limit=ROUNDS_SHOWN)
+    progress = rounds.progress_of(session, found)
+    names = _names(session, {row.created_by for row in found})
+    return [{"round": row, "progress": progress[row.id], "by": names.get(row.created_by, "")} for row in found]
+
+
+def _names(session: Session, user_ids: set[str | None]) -> dict[str | None, str]:
+    return dict(session.execute(select(User.id, User.name).where(User.id.in_(user_ids))).tuples().all())

@@ -1,0 +1,170 @@
+"""What the operator's page shows of a project: the four stages of the loop with live numbers, and the one next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.domain import checkpoints, duels, pairs, rounds, stats
+from server.domain.duels import DuelResult
+from server.domain.pairs import Usable
+from server.domain.rounds import Progress
+from server.models import Checkpoint, Project, Round, State
+from server.pages.templating import duration, percent, title
+
+ACTIVE = (State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    href: str
+    figure: str
+    lines: list[str]
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A button: a link (`href`), a form (`action` with `fields`), or neither where the only thing to do is to wait."""
+
+    label: str
+    href: str = ""
+    action: str = ""
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything the loop and the suggestion are derived from, read once."""
+
+    project: Project
+    latest: dict[str, Round]
+    progress: dict[str, Progress]
+    usable: Usable
+    fresh_pairs: int
+    waiting: int
+    current: Checkpoint | None
+    duel: DuelResult | None
+    duelled: tuple[Checkpoint | None, Checkpoint | None]
+
+
+def read(session: Session, project: Project) -> Overview:
+    latest = {kind: row for kind in ("sample", "training", "duel") if (row := _latest(session, project, kind))}
+    duel = latest.get("duel")
+    return Overview(
+        project=project,
+        latest=latest,
+        progress=rounds.progress_of(session, list(latest.values())),
+        usable=pairs.usable_pairs(session, project),
+        fresh_pairs=pairs.usable_pairs(session, project, "new").pairs,
+        waiting=stats.waiting(session, project),
+        current=checkpoints.current(session, project),
+        duel=duels.result(session, duel) if duel else None,
+        duelled=opponents(session, duel) if duel else (None, None),
+    )
+
+
+def opponents(session: Session, duel: Round) -> tuple[Checkpoint | None, Checkpoint | None]:
+    one, other = (session.get(Checkpoint, ident) if ident else None for ident in (duel.checkpoint_id, duel.opponent_id))
+    return one, other
+
+
+def stages(seen: Overview) -> list[Stage]:
+    return [_sample(seen), _vote(seen), _train(seen), _duel(seen)]
+
+
+def suggest(seen: Overview) -> Suggestion:
+    """The first of these that applies: mend, wait for training, vote, train, wait for images, duel, roll back, sample."""
+    newest = max(seen.latest.values(), key=lambda row: row.number, default=None)
+    training, project_url = seen.latest.get("training"), f"/p/{seen.project.id}"
+    if newest and newest.state == State.FAILED:
+        return Suggestion(f"retry {title(newest)}", action=f"/rounds/{newest.id}/retry")
+    if training and training.state in ACTIVE:
+        return Suggestion(f"{title(training).capitalize()} is {training.state}. You can go on voting.")
+    if seen.waiting:
+        return Suggestion(f"vote on {_count(seen.waiting, 'group')}", href=f"{project_url}/vote")
+    if seen.fresh_pairs:
+        return Suggestion(f"train on {_count(seen.usable.pairs, 'pair')}", action=f"{project_url}/training-rounds")
+    busy = next((row for row in seen.latest.values() if row.state in ACTIVE), None)
+    if busy:
+        return Suggestion(f"{title(busy).capitalize()} is {busy.state}. The first groups can be voted on soon.")
+    return _after_training(seen, project_url)
+
+
+def _after_training(seen: Overview, project_url: str) -> Suggestion:
+    if seen.current and seen.current is not seen.duelled[0]:
+        return Suggestion(f"duel {title(seen.current)}", action=f"{project_url}/duel-rounds")
+    if seen.current and seen.duel and _lost(seen.duel):
+        rival = seen.duelled[1]
+        fields = {"checkpoint_id": rival.id if rival else checkpoints.BASE}
+        return Suggestion(f"roll back to {title(rival)}", action=f"{project_url}/promote", fields=fields)
+    return Suggestion("sample images", action=f"{project_url}/sample-rounds")
+
+
+def _lost(duel: DuelResult) -> bool:
+    return duel.high < 0.5
+
+
+def _sample(seen: Overview) -> Stage:
+    row = seen.latest.get("sample")
+    href = f"/rounds/{row.id}" if row else "#launch"
+    if row is None:
+        return Stage("Sample", href, "not yet", ["Draws the images to vote on."])
+    progress = seen.progress[row.id]
+    figure = f"{progress.done} of {progress.total}"
+    return Stage("Sample", href, figure, [f"groups of {title(row)}", *_state_lines(row, progress)], _running(row, progress))
+
+
+def _vote(seen: Overview) -> Stage:
+    waiting = f"{_count(seen.waiting, 'group')} to vote on" if seen.waiting else "nothing waits"
+    lines = [waiting, *([f"lost: {seen.usable.lost}"] if seen.usable.lost else [])]
+    return Stage("Vote", f"/p/{seen.project.id}/vote", _count(seen.usable.pairs, "pair"), lines)
+
+
+def _train(seen: Overview) -> Stage:
+    row = seen.latest.get("training")
+    if row is None:
+        return Stage("Train", "#launch", "not yet", ["Learns from the pairs."])
+    progress = seen.progress[row.id]
+    share = percent(progress.done / progress.total) if progress.total else row.state
+    figure = str(share if row.state in ACTIVE else title(seen.current) if row.state == State.DONE else row.state)
+    return Stage("Train", f"/rounds/{row.id}", figure, [title(row), *_state_lines(row, progress)], _running(row, progress))
+
+
+def _duel(seen: Overview) -> Stage:
+    row, result = seen.latest.get("duel"), seen.duel
+    if row is None or result is None:
+        return Stage("Duel", "#launch", "not yet", ["Shows whether the new checkpoint wins."])
+    progress = seen.progress[row.id]
+    lines = [f"{title(seen.duelled[0])} against {title(seen.duelled[1])}"]
+    lines += [f"{result.waiting} of {progress.total} wait for a vote"] if result.waiting else []
+    return Stage("Duel", f"/rounds/{row.id}", headline(result), lines + _state_lines(row, progress), _running(row, progress))
+
+
+def headline(result: DuelResult) -> str:
+    """61 % [54, 68]"""
+    if result.win_rate is None:
+        return "no votes yet"
+    return f"{percent(result.win_rate)} [{result.low * 100:.0f}, {result.high * 100:.0f}]"
+
+
+def _state_lines(row: Round, progress: Progress) -> list[str]:
+    if row.state == State.RUNNING and progress.seconds_left is not None:
+        return [f"{duration(progress.seconds_left)} left"]
+    return [] if row.state in (State.DONE, State.RUNNING) else [str(row.state)]
+
+
+def _running(row: Round, progress: Progress) -> Progress | None:
+    return progress if row.state == State.RUNNING else None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _latest(session: Session, project: Project, kind: str) -> Round | None:
+    query = select(Round).where(Round.project_id == project.id, Round.kind == kind)
+    return session.scalar(query.order_by(Round.number.desc()).limit(1))

@@ -1,0 +1,89 @@
+"""One round: state, progress, what it gave. Live while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse, StreamingResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session, selectinload
+
+from server.domain import duels, projects, rounds
+from server.models import Checkpoint, Group, Project, Round, User
+from server.pages import live
+from server.pages.overview import headline, opponents
+from server.pages.templating import title
+from server.pages.training_plots import charts
+from server.pages.visit import Visit, Visiting, csv
+
+router = APIRouter(prefix="/rounds/{round_id}")
+GROUPS_SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Duel:
+    headline: str
+    explanation: str
+
+
+@router.get("")
+def show(round_id: str, visit: Visiting) -> HTMLResponse:
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    project = projects.get(visit.session, row.project_id)
+    return visit.page("round.html", project, **_changing(visit.session, project, row), settings=_settings(visit.session, row))
+
+
+@router.get("/events")
+def events(round_id: str, visit: Visiting) -> StreamingResponse:
+    def parts(visit: Visit) -> dict[str, str]:
+        row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+        project = projects.get(visit.session, row.project_id)
+        return {"round": visit.html("_round.html", project, **_changing(visit.session, project, row))}
+
+    parts(visit)
+    return live.stream(visit.request, parts)
+
+
+@router.get("/metrics.csv")
+def metrics_csv(round_id: str, visit: Visiting) -> Response:
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    logged = rounds.metrics(visit.session, row)
+    names = sorted({name for metric in logged for name in metric.values})
+    lines = [[metric.step, *(metric.values.get(name) for name in names)] for metric in logged]
+    return csv(f"round-{row.number}-metrics", ["step", *names], lines)
+
+
+def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
+    by = session.get(User, row.created_by) if row.created_by else None
+    return {
+        "round": row,
+        "progress": rounds.progress(session, row),
+        "by": by.name if by else "",
+        "duel": _duel(session, row) if row.kind == "duel" else None,
+        "charts": charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv"),
+        "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
+        "groups": _groups(session, row) if row.kind == "sample" else [],
+    }
+
+
+def _duel(session: Session, row: Round) -> Duel:
+    result, (one, other) = duels.result(session, row), opponents(session, row)
+    told = f"{title(one).capitalize()} won {result.wins} and lost {result.losses} comparisons with {title(other)}"
+    extra = [f"{result.ties} were ties", f"{result.skipped} skipped", f"{result.waiting} wait for a vote"]
+    counts = [text for text in extra if not text.startswith("0 ")]
+    return Duel(headline(result), f"{'; '.join([told, *counts])}. In brackets the 95 % interval (Wilson).")
+
+
+def _settings(session: Session, row: Round) -> dict[str, Any]:
+    one, other = opponents(session, row)
+    roles = {"sample": {"drawn by": title(one)}, "training": {"trained from": title(one)}}
+    sides = roles.get(row.kind, {"checkpoint": title(one), "opponent": title(other)})
+    return sides | {name.replace("_", " "): value for name, value in row.params.items()}
+
+
+def _groups(session: Session, row: Round) -> list[Group]:
+    """The newest groups: what arrives is seen."""
+    query = select(Group).where(Group.round_id == row.id).order_by(Group.position.desc()).limit(GROUPS_SHOWN)
+    return list(session.scalars(query.options(selectinload(Group.images))))

@@ -1,0 +1,35 @@
+"""The settings of a training round as form fields, taken from TrainingParams so that the form never disagrees with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d3po_core.params import TrainingParams
+
+LABELS = {
+    "beta": "Beta",
+    "clip": "Clip",
+    "learning_rate": "Learning rate",
+    "epochs": "Epochs",
+    "lora_rank": "LoRA rank",
+    "timesteps_per_update": "Timesteps an update",
+}
+
+
+@dataclass(frozen=True)
+class NumberField:
+    name: str
+    label: str
+    default: float
+    min: float | None
+    max: float | None
+    step: str
+
+
+def _field(name: str) -> NumberField:
+    schema = TrainingParams.model_json_schema()["properties"][name]
+    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
+    return NumberField(name, LABELS[name], schema["default"], low, high, "1" if schema["type"] == "integer" else "any")
+
+
+TRAINING_FIELDS = [_field(name) for name in LABELS]

@@ -1,0 +1,101 @@
+"""The voting page. With JavaScript it leases and votes through the API; without, each answer is a form post."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from server.api.shapes import TaskOut
+from server.domain import projects, rounds, voting
+from server.domain.voting import Ballot, LeasedTask
+from server.errors import parse
+from server.models import Project, Round, State, now
+from server.pages.templating import duration, title
+from server.pages.visit import Leasing, Visit, Visiting
+
+router = APIRouter(prefix="/p/{project_id}/vote")
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """What is being generated for people who have nothing to vote on."""
+
+    sentence: str
+    next: str
+    done: int
+    total: int
+
+
+@router.get("")
+def show(project_id: str, visit: Leasing, voted: str = "") -> HTMLResponse:
+    project = projects.open_for(visit.session, visit.user, project_id, "annotator")
+    leased = voting.lease_tasks(visit.session, visit.user, project, 1)
+    task = leased[0] if leased else None
+    return visit.page(
+        "vote.html", project, task=task, task_json=_as_json(task), vote_id=str(uuid4()), last_vote_id=voted,
+        shown_at=now().isoformat(), **_waiting(visit, project),
+    )  # fmt: skip
+
+
+@router.get("/waiting")
+def waiting(project_id: str, visit: Visiting) -> HTMLResponse:
+    """The part of the page that an empty queue shows; the page asks for it again and again."""
+    project = projects.open_for(visit.session, visit.user, project_id, "annotator")
+    return visit.page("_waiting.html", project, **_waiting(visit, project))
+
+
+@router.post("")
+def cast(
+    project_id: str, visit: Visiting, choice: Annotated[str, Form()], vote_id: Annotated[str, Form()],
+    task_id: Annotated[str, Form()], shown_order: Annotated[str, Form()], shown_at: Annotated[str, Form()],
+) -> RedirectResponse:  # fmt: skip
+    answer = {"outcome": choice} if choice in ("tie", "all_bad", "skip") else {"outcome": "best", "best_image_id": choice}
+    seen = {"shown_order": shown_order.split(","), "shown_at": shown_at, "decided_at": now()}
+    ballot = parse(Ballot, {"vote_id": vote_id, **answer, **seen})
+    receipt = voting.cast_vote(visit.session, visit.user, task_id, ballot)
+    return RedirectResponse(f"/p/{project_id}/vote?voted={receipt.vote_id}", status_code=303)
+
+
+@router.post("/undo")
+def undo(
+    project_id: str, visit: Visiting, last_vote_id: Annotated[str, Form()], task_id: Annotated[str, Form()] = ""
+) -> RedirectResponse:
+    """Takes the last vote back and gives up the task on screen, so that the one just taken back is shown again."""
+    voting.retract(visit.session, visit.user, last_vote_id)
+    if task_id:
+        voting.release(visit.session, visit.user, task_id)
+    return RedirectResponse(f"/p/{project_id}/vote", status_code=303)
+
+
+def _as_json(task: LeasedTask | None) -> dict[str, Any] | None:
+    """The same shape as the API's."""
+    return TaskOut.of(task).model_dump(mode="json") if task else None
+
+
+def _waiting(visit: Visit, project: Project) -> dict[str, Any]:
+    mine = voting.my_progress(visit.session, visit.user, project)
+    return {"voted": mine.voted_by_me, "total": mine.total, "arriving": _arriving(visit, project)}
+
+
+def _arriving(visit: Visit, project: Project) -> Arriving | None:
+    """The round whose next groups people will see, if one is being drawn."""
+    drawing = [row for row in rounds.list_rounds(visit.session, project)[0] if _is_drawing(row)]
+    if not drawing:
+        return None
+    row = min(drawing, key=lambda row: row.number)
+    progress = rounds.progress(visit.session, row)
+    sentence = f"Images are being drawn: {progress.done} of {progress.total} {progress.unit} of round {row.number}."
+    left = progress.total - progress.done
+    if progress.seconds_left is None or not left:
+        soon = "The next group comes soon." if row.state == State.RUNNING else f"{title(row).capitalize()} waits for a worker."
+    else:
+        soon = f"Next group in about {duration(progress.seconds_left / left)}."
+    return Arriving(sentence, soon, progress.done, progress.total)
+
+
+def _is_drawing(row: Round) -> bool:
+    return row.kind in ("sample", "duel") and row.state in (State.QUEUED, State.RUNNING)

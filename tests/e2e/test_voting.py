@@ -1,0 +1,299 @@
+"""The voting page in a real browser, against a real server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+from sqlalchemy import select
+
+from server.db import read_scope
+from server.models import Lease, Outcome, Project, User, Vote
+from server.storage import Storage
+from tests import factories
+from tests.e2e.conftest import make_task
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def path(project: Project) -> str:
+    return f"/p/{project.id}/vote"
+
+
+@pytest.fixture
+def tasks(storage: Storage, project: Project) -> dict[str, Any]:
+    return {prompt: make_task(storage, project, prompt) for prompt in ("a cat", "a dog", "an apple", "a pear", "a fig", "a hen")}
+
+
+def votes() -> list[Vote]:
+    """What the server has stored, read without holding up its writers."""
+    with read_scope() as session:
+        return list(session.scalars(select(Vote).order_by(Vote.received_at)))
+
+
+def leases() -> int:
+    with read_scope() as session:
+        return len(session.scalars(select(Lease)).all())
+
+
+def wait_for_votes(page: Page, count: int) -> list[Vote]:
+    """The votes that the server has, once they are `count`."""
+    for _ in range(100):
+        if len(found := votes()) == count:
+            return found
+        page.wait_for_timeout(50)
+    raise AssertionError(f"The server has {len(votes())} votes, not {count}.")
+
+
+def until(page: Page, condition: str) -> None:
+    """Waits for a JavaScript condition. (The browser's own waiting needs eval, which the pages forbid.)"""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"The page never came to {condition}.")
+
+
+def loaded(page: Page) -> str:
+    """The prompt on screen, once all images of its group are painted."""
+    until(page, "document.querySelectorAll('.measured .pick img').length > 0")
+    until(page, "[...document.querySelectorAll('.pick img')].every((image) => image.complete && image.naturalWidth)")
+    return page.locator("#prompt").inner_text()
+
+
+def image_ids(page: Page) -> list[str]:
+    return page.eval_on_selector_all(".pick", "(picks) => picks.map((pick) => pick.value)")
+
+
+def test_one_key_votes_and_shows_the_next_group(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    prompt, shown = loaded(page), image_ids(page)
+
+    page.keyboard.press("2")
+
+    expect(page.locator("#prompt")).not_to_have_text(prompt)
+    expect(page.locator("#progress")).to_have_text("1 of 6")
+    [vote] = wait_for_votes(page, 1)
+    assert (vote.task_id, vote.outcome, vote.best_image_id) == (tasks[prompt].id, Outcome.BEST, shown[1])
+    assert vote.shown_order == shown
+    assert vote.shown_at is not None
+    assert vote.decided_at >= vote.shown_at
+
+
+def test_the_next_group_is_painted_within_100_ms(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    page.wait_for_timeout(500)
+    times = page.evaluate(
+        """async () => {
+            const times = [];
+            for (let turn = 0; turn < 3; turn++) {
+                const started = performance.now();
+                dispatchEvent(new KeyboardEvent("keydown", { key: "1" }));
+                await new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted)));
+                times.push(performance.now() - started);
+                if (![...document.querySelectorAll(".pick img")].every((image) => image.complete)) times.push(Infinity);
+                await new Promise((later) => setTimeout(later, 400));
+            }
+            return times;
+        }"""
+    )
+
+    assert max(times) < 100
+
+
+def test_a_click_votes(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    prompt, shown = loaded(page), image_ids(page)
+
+    page.get_by_label("Image 3 of 3").click()
+
+    expect(page.locator("#prompt")).not_to_have_text(prompt)
+    [vote] = wait_for_votes(page, 1)
+    assert vote.best_image_id == shown[2]
+
+
+@pytest.mark.parametrize(("key", "outcome"), [("0", Outcome.TIE), ("x", Outcome.ALL_BAD), ("s", Outcome.SKIP)])
+def test_other_answers(key: str, outcome: Outcome, tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    prompt = loaded(page)
+
+    page.keyboard.press(key)
+
+    expect(page.locator("#prompt")).not_to_have_text(prompt)
+    [vote] = wait_for_votes(page, 1)
+    assert (vote.outcome, vote.best_image_id) == (outcome, None)
+
+
+def test_arrows_choose_between_two(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:
+    make_task(storage, project, "a cat", images=2)
+    page = visitor(bob).open(path)
+    loaded(page)
+    _, right = image_ids(page)
+    boxes = [page.locator(".pick").nth(place).bounding_box() for place in (0, 1)]
+    assert boxes[0]["x"] < boxes[1]["x"]
+
+    page.keyboard.press("ArrowRight")
+
+    [vote] = wait_for_votes(page, 1)
+    assert vote.best_image_id == right
+
+
+def test_undo_reopens_the_last_vote_and_keeps_history(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    prompt, shown = loaded(page), image_ids(page)
+    page.keyboard.press("1")
+    expect(page.locator("#prompt")).not_to_have_text(prompt)
+
+    page.keyboard.press("u")
+
+    expect(page.locator("#prompt")).to_have_text(prompt)
+    assert image_ids(page) == shown
+    expect(page.locator("#progress")).to_have_text("0 of 6")
+    page.keyboard.press("3")
+    first, retraction, second = wait_for_votes(page, 3)
+    assert (first.best_image_id, second.best_image_id) == (shown[0], shown[2])
+    assert (retraction.outcome, retraction.supersedes) == (Outcome.RETRACTED, first.id)
+
+
+def test_a_held_key_votes_once(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+
+    for _ in range(4):
+        page.keyboard.down("1")  # without an up between them the browser reports repeats
+    page.wait_for_timeout(300)
+
+    assert len(votes()) == 1
+
+
+def test_votes_survive_a_lost_network_and_a_reload(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    page.wait_for_timeout(500)
+    down = re.compile(r"/api/v1/(tasks|votes|projects)/")
+    page.route(down, lambda route: route.abort())
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    expect(page.locator("#notices")).to_contain_text("2 votes are kept on this device")
+    assert votes() == []
+
+    page.unroute(down)
+    page.reload()
+
+    first, second = wait_for_votes(page, 2)
+    assert first.task_id != second.task_id
+    expect(page.locator("#notices")).to_be_empty()
+    expect(page.locator("#progress")).to_have_text("2 of 6")
+
+
+def test_a_vote_whose_answer_was_lost_is_sent_again_and_stored_once(
+    tasks: dict[str, Any], path: str, bob: User, visitor: Any
+) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    lost: list[str] = []
+
+    def lose_first_answer(route: Route) -> None:
+        if not lost:
+            lost.append(route.request.url)
+            route.fetch()
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/votes", lose_first_answer)
+    page.keyboard.press("1")
+
+    until(page, "Object.keys(localStorage).every((key) => !key.startsWith('d3po.outbox'))")
+    assert len(lost) == 1
+    assert len(votes()) == 1
+
+
+def test_a_refused_vote_is_a_sentence_and_is_not_thrown_away(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    refusal = '{"error": "conflict", "detail": "The moon is in the way."}'
+    page.route("**/votes", lambda route: route.fulfill(status=409, content_type="application/json", body=refusal))
+    page.keyboard.press("1")
+    expect(page.locator("#notices")).to_contain_text("A vote was not accepted: The moon is in the way.")
+
+    page.unroute("**/votes")
+    page.get_by_role("button", name="Try again").click()
+
+    wait_for_votes(page, 1)
+    expect(page.locator("#notices")).to_be_empty()
+
+
+def test_an_empty_queue_continues_by_itself(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    expect(page.locator("#waiting")).to_contain_text("You have voted on everything there is")
+
+    make_task(storage, project, "a late cat")
+    factories.commit()
+
+    expect(page.locator("#prompt")).to_have_text("a late cat")
+    expect(page.locator("#waiting")).to_be_hidden()
+    loaded(page)
+
+
+def test_leaving_gives_the_leases_back(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    page.wait_for_timeout(500)
+    assert leases() == 4
+
+    page.goto("about:blank")
+    page.wait_for_timeout(500)
+
+    assert leases() == 0
+
+
+def test_it_works_without_javascript(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob, java_script_enabled=False).open(path)
+    prompt = page.locator("#prompt").inner_text()
+
+    page.get_by_label("Image 2 of 3").click()
+
+    expect(page.locator("#progress")).to_have_text("1 of 6")
+    [vote] = votes()
+    assert (vote.task_id, vote.best_image_id) == (tasks[prompt].id, vote.shown_order[1])
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#prompt")).to_have_text(prompt)
+    page.get_by_role("button", name="Tie").click()
+    expect(page.locator("#progress")).to_have_text("1 of 6")
+    assert [vote.outcome for vote in votes()] == [Outcome.BEST, Outcome.RETRACTED, Outcome.TIE]
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (360, 640), (800, 360)])
+@pytest.mark.parametrize("images", [2, 6])
+def test_everything_fits_without_scrolling(
+    size: tuple[int, int], images: int, storage: Storage, project: Project, path: str, bob: User, visitor: Any
+) -> None:
+    make_task(storage, project, "a cat", images)
+    width, height = size
+    page = visitor(bob, viewport={"width": width, "height": height}).open(path)
+    loaded(page)
+
+    boxes = [pick.bounding_box() for pick in page.locator(".pick, .answers button:visible").all()]
+
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+    assert all(box["y"] >= 0 and box["y"] + box["height"] <= height for box in boxes)
+    assert max(box["width"] for box in boxes[:images]) <= 4 * 64
+
+
+def test_large_images_on_a_phone_are_one_a_swipe(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:
+    make_task(storage, project, "a cat", images=6, side=512)
+    page = visitor(bob, viewport={"width": 360, "height": 640}, has_touch=True).open(path)
+    loaded(page)
+    page.locator(".pick").nth(1).scroll_into_view_if_needed()
+    expect(page.get_by_role("button", name="This one")).to_have_text("This one (2 of 6)")
+    shown = image_ids(page)
+
+    page.get_by_role("button", name="This one").click()
+
+    [vote] = wait_for_votes(page, 1)
+    assert vote.best_image_id == shown[1]
