@@ -111,7 +111,9 @@ class Trajectory:
 
     def _check(self, path: Path) -> None:
         images, steps = self.header.params.images_per_prompt, len(self.header.steps)
-        fits = self.latents.ndim == 5 and self.latents.shape[:2] == (images, steps + 1) and self.log_probs.shape == (images, steps)
+        fits = (
+            self.latents.ndim == 5 and self.latents.shape[:2] == (images, steps + 1) and self.log_probs.shape == (images, steps)
+        )
         if not fits or self.prompt_embeds.ndim != 2 or self.prompt_embeds.shape != self.negative_prompt_embeds.shape:
             shapes = ", ".join(f"{name} {list(getattr(self, name).shape)}" for name in TENSORS)
             raise BadTrajectory(f"The trajectory {path} should hold {images} images of {steps} steps; it holds {shapes}.")

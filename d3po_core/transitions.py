@@ -66,7 +66,9 @@ class DdimTransition:
         timesteps = scheduler.timesteps.tolist()
         # Leading spacing leaves the table at its end, trailing spacing at its start (61 steps of 1000: the last is -1).
         if not all(0 <= t < len(self._alphas) for t in timesteps):
-            raise UnsupportedModel(f"The scheduler cannot be cut into {num_inference_steps} steps; choose another number, such as 20.")
+            raise UnsupportedModel(
+                f"The scheduler cannot be cut into {num_inference_steps} steps; choose another number, such as 20."
+            )
         self.steps = [self._step(t, t - stride) for t in timesteps]
         if not any(step.sigma > 0 for step in self.steps):
             raise UnsupportedModel(f"With {num_inference_steps} steps this scheduler adds no noise anywhere; take at least 2.")

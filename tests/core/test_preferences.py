@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from d3po_core.errors import BadPreference
+from d3po_core.preferences import Pair, Preference, pairs_from, wins_of
+
+
+def test_the_best_image_beats_every_other_one() -> None:
+    assert pairs_from([Preference("best", best=2)], 4) == [Pair(2, 0), Pair(2, 1), Pair(2, 3)]
+
+
+def test_a_ranking_gives_all_its_pairs() -> None:
+    pairs = pairs_from([Preference("ranking", ranking=[2, 0, 1])], 3)
+    assert {(p.chosen, p.rejected, p.weight) for p in pairs} == {(2, 0, 1.0), (2, 1, 1.0), (0, 1, 1.0)}
+
+
+@pytest.mark.parametrize("outcome", ["tie", "all_bad", "skip"])
+def test_no_choice_gives_no_pair(outcome: str) -> None:
+    assert pairs_from([Preference(outcome)], 3) == []
+
+
+def test_a_choice_outlives_ties_beside_it() -> None:
+    assert pairs_from([Preference("tie"), Preference("best", best=0), Preference("skip")], 2) == [Pair(0, 1)]
+
+
+def test_the_majority_orients_a_pair_and_its_margin_weighs_it() -> None:
+    votes = [Preference("best", best=0), Preference("best", best=1), Preference("best", best=1)]
+    assert pairs_from(votes, 2) == [Pair(1, 0, pytest.approx(1 / 3))]
+
+
+def test_people_who_cancel_out_leave_nothing() -> None:
+    assert pairs_from([Preference("best", best=0), Preference("best", best=1)], 2) == []
+
+
+def test_two_bests_of_three_agree_only_on_the_third() -> None:
+    assert pairs_from([Preference("best", best=0), Preference("best", best=1)], 3) == [Pair(0, 2), Pair(1, 2)]
+
+
+def test_pairs_follow_the_margin_formula_whatever_the_votes() -> None:
+    rng = random.Random(0)
+    for _ in range(100):
+        votes = [Preference("ranking", ranking=rng.sample(range(5), rng.randint(2, 5))) for _ in range(rng.randint(1, 6))]
+        wins = [win for vote in votes for win in wins_of(vote, 5)]
+        expected = set()
+        for i in range(5):
+            for j in range(5):
+                margin = wins.count((i, j)) - wins.count((j, i))
+                if margin > 0:
+                    expected.add((i, j, margin / (wins.count((i, j)) + wins.count((j, i)))))
+        assert {(p.chosen, p.rejected, p.weight) for p in pairs_from(votes, 5)} == expected
+
+
+@pytest.mark.parametrize(
+    "preference",
+    [
+        Preference("best", best=3),
+        Preference("best", best=-1),
+        Preference("ranking", ranking=[0, 3]),
+        Preference("ranking", ranking=[1, 1]),
+    ],
+)
+def test_an_image_that_is_not_there_is_refused(preference: Preference) -> None:
+    with pytest.raises(BadPreference, match="the group has the images 0 to 2"):
+        pairs_from([preference], 3)
+
+
+@pytest.mark.parametrize("preference", [Preference("best"), Preference("ranking"), Preference("better", best=0)])
+def test_an_outcome_without_its_choice_is_refused(preference: Preference) -> None:
+    with pytest.raises(BadPreference, match="needs its best image or its ranking"):
+        pairs_from([preference], 3)

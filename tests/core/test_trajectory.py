@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from d3po_core.errors import BadTrajectory, NotFinite
+from d3po_core.params import SamplingParams
+from d3po_core.trajectory import TENSORS, Header, Trajectory
+from d3po_core.transitions import Step
+
+STEPS = (Step(951, 901, 0.5), Step(901, 851, 0.25), Step(1, -49, 0.0))
+
+
+def trajectory(**changes: Any) -> Trajectory:
+    header = Header(
+        prompt="a cät",
+        position=3,
+        params=SamplingParams(images_per_prompt=2, num_inference_steps=3),
+        steps=STEPS,
+        seeds=(2**63 - 1, 5),
+        model="m" * 64,
+        policy="base",
+        dtype="float32",
+    )
+    tensors = {
+        "latents": torch.randn(2, 4, 4, 8, 8),
+        "log_probs": torch.randn(2, 3),
+        "prompt_embeds": torch.randn(7, 16),
+        "negative_prompt_embeds": torch.randn(7, 16),
+    }
+    return Trajectory(**{"header": header, **tensors, **changes})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new folder" / "group.safetensors"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_a_trajectory_survives_a_file(path: Path, dtype: torch.dtype) -> None:
+    saved = trajectory(latents=torch.randn(2, 4, 4, 8, 8).to(dtype))
+    loaded = Trajectory.load(path, saved.save(path))
+    assert loaded.header == saved.header
+    assert all(torch.equal(getattr(loaded, name), getattr(saved, name)) for name in TENSORS)
+    assert loaded.latents.dtype == dtype
+
+
+def test_the_same_trajectory_is_the_same_file(tmp_path: Path) -> None:
+    saved = trajectory()
+    assert saved.save(tmp_path / "a") == saved.save(tmp_path / "b")
+
+
+def test_only_steps_with_a_density_can_be_trained() -> None:
+    assert trajectory().trainable_steps == [0, 1]
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinity_are_not_written(path: Path, name: str, value: float) -> None:
+    broken = trajectory()
+    getattr(broken, name).view(-1)[-1] = value
+    with pytest.raises(NotFinite, match=f"{name} of the group for 'a cät'"):
+        broken.save(path)
+    assert not path.parent.exists()
+
+
+def test_a_failed_write_leaves_the_older_file(path: Path) -> None:
+    sha256 = trajectory().save(path)
+    with pytest.raises(NotFinite):
+        trajectory(log_probs=torch.full((2, 3), float("nan"))).save(path)
+    Trajectory.load(path, sha256)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_missing_file_is_named(path: Path) -> None:
+    with pytest.raises(BadTrajectory, match=f"{path} is not there"):
+        Trajectory.load(path)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 100, 3_000, -1])
+def test_a_truncated_file_is_refused(path: Path, kept: int) -> None:
+    trajectory().save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(BadTrajectory, match=f"{path} cannot be read as d3po-trajectory-1"):
+        Trajectory.load(path)
+
+
+def test_a_flipped_byte_is_noticed_by_the_hash(path: Path) -> None:
+    sha256 = trajectory().save(path)
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadTrajectory, match="was changed since it was sampled"):
+        Trajectory.load(path, sha256)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"d3po": "not json"},
+        {"d3po": "null"},
+        {"d3po": "{}"},
+        {"other": "{}"},
+        {"d3po": '{"format": "d3po-trajectory-2"}'},
+    ],
+)
+def test_a_file_of_another_kind_is_refused(path: Path, metadata: dict[str, str] | None) -> None:
+    write(path, trajectory(), metadata)
+    with pytest.raises(BadTrajectory, match="cannot be read as d3po-trajectory-1"):
+        Trajectory.load(path)
+
+
+@pytest.mark.parametrize("change", [{"eta": 2.0}, {"sampler": "heun"}])
+def test_parameters_that_mean_nothing_here_are_refused(path: Path, change: dict[str, Any]) -> None:
+    header = json.loads(trajectory().header.to_json())
+    write(path, trajectory(), {"d3po": json.dumps({**header, "params": {**header["params"], **change}})})
+    with pytest.raises(BadTrajectory, match=next(iter(change))):
+        Trajectory.load(path)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"latents": (2, 3, 4, 8, 8)},
+        {"latents": (3, 4, 4, 8, 8)},
+        {"latents": (2, 4, 4, 64)},
+        {"log_probs": (2, 2)},
+        {"log_probs": (3, 2)},
+        {"prompt_embeds": (2, 7, 16)},
+        {"negative_prompt_embeds": (6, 16)},
+    ],
+)
+def test_tensors_that_do_not_fit_the_header_are_refused(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    trajectory(**{name: torch.zeros(shape) for name, shape in shapes.items()}).save(path)
+    with pytest.raises(BadTrajectory, match="should hold 2 images of 3 steps"):
+        Trajectory.load(path)
+
+
+def test_a_missing_tensor_is_refused(path: Path) -> None:
+    whole = trajectory()
+    path.parent.mkdir()
+    save_file({"latents": whole.latents}, path, {"d3po": whole.header.to_json()})
+    with pytest.raises(BadTrajectory, match="log_probs"):
+        Trajectory.load(path)
+
+
+def test_nan_in_a_file_is_refused(path: Path) -> None:
+    broken = dataclasses.replace(trajectory(), log_probs=torch.full((2, 3), float("nan")))
+    write(path, broken, {"d3po": broken.header.to_json()})
+    with pytest.raises(BadTrajectory, match="NaN or infinity in log_probs"):
+        Trajectory.load(path)
+
+
+def write(path: Path, content: Trajectory, metadata: dict[str, str] | None) -> None:
+    path.parent.mkdir(exist_ok=True)
+    save_file({name: getattr(content, name) for name in TENSORS}, path, metadata)
