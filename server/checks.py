@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,3 +74,15 @@ def model() -> Check:
 
 
 READY: tuple[Callable[[], Check], ...] = (database, broker, disk)
+
+
+def device() -> Check:
+    """Asked of a process of its own: this one stays without PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        return Check("device", True, "no PyTorch here: this machine serves, and a worker elsewhere runs the models")
+    code = "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU only')"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    if asked.returncode:
+        cause = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return Check("device", False, f"PyTorch does not start ({cause}). Install it again.")
+    return Check("device", True, f"PyTorch {asked.stdout.strip()}")

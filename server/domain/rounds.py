@@ -19,7 +19,7 @@ from server.errors import Conflict, NotFound
 from server.models import Group, Job, Metric, Project, Round, State, User, now
 
 __all__ = [
-    "Progress", "cancel", "list_rounds", "metrics", "open_for", "progress", "progress_of", "request_duel_round",
+    "ACTIVE", "Progress", "cancel", "list_rounds", "metrics", "open_for", "progress", "progress_of", "request_duel_round",
     "request_sample_round", "request_training_round", "retry", "settle",
 ]  # fmt: skip
 

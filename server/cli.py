@@ -1,0 +1,148 @@
+"""The command d3po. It speaks to the database directly and acts as the first admin."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from migrations.run import upgrade
+from server import checks, cli_rounds, cli_up, db
+from server.cli_rounds import ProjectName, find_project, first_admin
+from server.domain import checkpoints, pairs, people, projects, rounds, stats
+from server.errors import D3poError, Invalid
+from server.models import Project, Round
+from server.settings import get_settings
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Pick the better image; the picks train a better model."
+)
+user_app = typer.Typer(no_args_is_help=True, help="People.")
+project_app = typer.Typer(no_args_is_help=True, help="Projects.")
+app.add_typer(user_app, name="user")
+app.add_typer(project_app, name="project")
+for command in (cli_up.up, cli_up.worker, cli_rounds.sample, cli_rounds.train, cli_rounds.duel):
+    app.command()(command)
+
+told = Console(stderr=True, highlight=False)
+shown = Console(highlight=False)
+
+
+def main() -> None:
+    """Errors are sentences here too."""
+    try:
+        app()
+    except D3poError as error:
+        told.print(str(error), markup=False, soft_wrap=True)
+        sys.exit(1)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", error)).splitlines()[0]
+        told.print(
+            f"The database cannot be used ({cause}). Run `d3po migrate`; `d3po doctor` tells more.", markup=False, soft_wrap=True
+        )
+        sys.exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Start the web server: pages and JSON API."""
+    from server.serving import run  # the whole web application; no other command needs it
+
+    run(host, port)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    upgrade(get_settings().database_url)
+    told.print("The database is up to date.")
+
+
+@user_app.command("add")
+def add_user(
+    name: str,
+    role: Annotated[str, typer.Option(help="admin, operator or annotator.")] = "annotator",
+    project: Annotated[
+        str | None, typer.Option(help="For operators and annotators; may be left out while there is only one.")
+    ] = None,
+) -> None:
+    """Add a person. Prints their API token, which cannot be shown again, and a link path that signs them in once."""
+    if role not in ("admin", "operator", "annotator"):
+        raise Invalid(f"The role must be admin, operator or annotator, you wrote {role}.")
+    with db.session_scope() as session:
+        member_of = None if role == "admin" else find_project(session, project)
+        user = people.create_user(session, name, is_admin=role == "admin")
+        if member_of is not None:
+            people.add_member(session, member_of.id, user, role)
+        token = people.issue_token(session, user, "d3po user add")
+        link = people.new_sign_in_link(session, user)
+    print(token)
+    told.print(
+        f"{user.name} is {role}. The token above is shown once. In a browser, within 15 minutes: /sign-in/{link}", soft_wrap=True
+    )
+
+
+@project_app.command("create")
+def create_project(
+    name: str,
+    base_model: Annotated[str | None, typer.Option(help="A name from D3PO_BASE_MODELS; left out: D3PO_BASE_MODEL.")] = None,
+    mode: Annotated[str, typer.Option(help="best (of N images) or pairwise.")] = "best",
+    guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
+    votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
+    prompt_set: Annotated[str, typer.Option()] = "demo",
+) -> None:
+    """Create a project; prints its id."""
+    with db.session_scope() as session:
+        project = projects.create(session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set)
+    print(project.id)
+
+
+@app.command()
+def status(project: ProjectName = None) -> None:
+    """What is running, how far, and whether there are enough votes to train."""
+    with db.read_scope() as session:
+        chosen = [find_project(session, project)] if project else list(session.scalars(select(Project).order_by(Project.name)))
+        for one in chosen:
+            usable, current = pairs.usable_pairs(session, one), checkpoints.current(session, one)
+            policy = f"checkpoint {current.number}" if current else "base model"
+            shown.print(
+                f"{one.name}: {policy}, {usable.pairs} usable pairs, {stats.waiting(session, one)} tasks wait for votes",
+                markup=False,
+            )
+            found, _ = rounds.list_rounds(session, one, limit=10)
+            shown.print(_rounds_table(found, rounds.progress_of(session, found)))
+    if not chosen:
+        told.print("There is no project yet. `d3po project create NAME` makes one.")
+
+
+def _rounds_table(found: list[Round], progress: dict[str, rounds.Progress]) -> Table:
+    table = Table("round", "kind", "state", "progress", "message")
+    for round_ in found:
+        now = progress[round_.id]
+        left = "" if now.seconds_left is None else f", {now.seconds_left:.0f} s left"
+        table.add_row(
+            str(round_.number), round_.kind, str(round_.state), f"{now.done} of {now.total} {now.unit}{left}", round_.message
+        )
+    return table
+
+
+@app.command()
+def doctor() -> None:
+    """Check database, broker, disk, model and device; say how to mend what is wrong."""
+    found = [check() for check in (*checks.READY, checks.model, checks.device)]
+    for check in found:
+        shown.print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}", markup=False, soft_wrap=True)
+    if not all(check.ok for check in found):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""`d3po sample`, `train` and `duel`: request a round and watch it. The work itself is a worker's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from d3po_core.params import DuelParams, SamplingParams, TrainingParams
+from server import db
+from server.domain import checkpoints, projects, rounds
+from server.errors import Conflict, D3poError, Invalid, parse
+from server.models import Project, Round, State, User
+
+told = Console(stderr=True, highlight=False)
+LOOK_EVERY_SECONDS = 0.5
+
+ProjectName = Annotated[str | None, typer.Argument(help="Name or id; may be left out while there is only one project.")]
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="A prompt; repeat for more.")]
+PromptsFile = Annotated[Path | None, typer.Option(help="A text file with one prompt a line.", exists=True, dir_okay=False)]
+PromptSet = Annotated[str | None, typer.Option(help="Draw from this prompt set instead of the project's.")]
+Count = Annotated[int, typer.Option(help="How many prompts to draw from the prompt set.")]
+Steps = Annotated[int | None, typer.Option("--steps", help="num_inference_steps, T.")]
+Guidance = Annotated[float | None, typer.Option("--guidance", help="guidance_scale.")]
+Watch = Annotated[bool, typer.Option(help="Stay and show the progress.")]
+
+
+def sample(
+    project: ProjectName = None,
+    prompt: Prompts = None,
+    prompts_file: PromptsFile = None,
+    prompt_set: PromptSet = None,
+    count: Count = 12,
+    images_per_prompt: Annotated[int | None, typer.Option(help="N, the images of a group.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    eta: Annotated[float | None, typer.Option(help="DDIM eta, above 0 and at most 1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Left out: drawn anew.")] = None,
+    checkpoint: Annotated[str, typer.Option(help='"current", "base" or an id.')] = checkpoints.CURRENT,
+    watch: Watch = True,
+) -> None:
+    """Draw groups of images to vote on."""
+
+    def request(session: Session, by: User, chosen: Project) -> Round:
+        given = _given(
+            images_per_prompt=images_per_prompt, num_inference_steps=steps, guidance_scale=guidance, eta=eta, seed=seed
+        )
+        params = parse(SamplingParams, projects.sampling_of(chosen, **given))
+        prompts = _prompts(prompt, prompts_file)
+        return rounds.request_sample_round(
+            session, by, chosen, params, prompts, prompt_set=prompt_set, count=count, checkpoint_id=checkpoint
+        )
+
+    _launch(project, request, watch)
+
+
+def train(
+    project: ProjectName = None,
+    beta: Annotated[float | None, typer.Option(help="Inverse temperature of the preference model.")] = None,
+    clip: Annotated[float | None, typer.Option(help="eps: bounds of the log-ratio.")] = None,
+    learning_rate: Annotated[float | None, typer.Option()] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    lora_rank: Annotated[int | None, typer.Option()] = None,
+    votes: Annotated[str, typer.Option(help='"all" or "new" (no round has learned from them).')] = "all",
+    watch: Watch = True,
+) -> None:
+    """Train the current policy on the votes counted so far."""
+    given = _given(beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank)
+
+    def request(session: Session, by: User, chosen: Project) -> Round:
+        return rounds.request_training_round(session, by, chosen, parse(TrainingParams, given), votes)
+
+    _launch(project, request, watch)
+
+
+def duel(
+    project: ProjectName = None,
+    a: Annotated[str, typer.Option("--a", help='"current", "base" or a checkpoint id.')] = checkpoints.CURRENT,
+    b: Annotated[str, typer.Option("--b", help='"current", "base" or a checkpoint id.')] = checkpoints.BASE,
+    prompt: Prompts = None,
+    prompts_file: PromptsFile = None,
+    prompt_set: PromptSet = None,
+    count: Count = 24,
+    seed: Annotated[list[int] | None, typer.Option(help="A seed; repeat for more.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    watch: Watch = True,
+) -> None:
+    """Draw the same prompts and seeds by two policies, for blind comparison in the voting queue."""
+    given = _given(seeds=seed, num_inference_steps=steps, guidance_scale=guidance)
+
+    def request(session: Session, by: User, chosen: Project) -> Round:
+        prompts = _prompts(prompt, prompts_file)
+        params = parse(DuelParams, given)
+        return rounds.request_duel_round(session, by, chosen, params, a, b, prompts, prompt_set=prompt_set, count=count)
+
+    _launch(project, request, watch)
+
+
+def find_project(session: Session, name: str | None) -> Project:
+    """The named project, or the only one."""
+    if name is not None:
+        return projects.find(session, name)
+    known = session.scalars(select(Project).order_by(Project.name)).all()
+    if len(known) == 1:
+        return known[0]
+    raise Invalid(f"Say which project: {', '.join(project.name for project in known) or '`d3po project create NAME` makes one'}.")
+
+
+def first_admin(session: Session) -> User:
+    """Whoever runs the command line acts as the first admin."""
+    admin = session.scalar(select(User).where(User.is_admin, User.revoked_at.is_(None)).order_by(User.id).limit(1))
+    if admin is None:
+        raise Conflict("There is no admin yet. Run `d3po user add NAME --role admin` first.")
+    return admin
+
+
+def _launch(name: str | None, request: Callable[[Session, User, Project], Round], stay: bool) -> None:
+    with db.session_scope() as session:
+        round_ = request(session, first_admin(session), find_project(session, name))
+    told.print(f"Round {round_.number} is queued.")
+    print(round_.id)
+    if stay:
+        follow(round_.id)
+
+
+def follow(round_id: str) -> None:
+    """Shows the progress until the round is over; Ctrl-C only stops watching."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=told) as bars:
+            progress = _follow(round_id, bars)
+    except KeyboardInterrupt:
+        told.print("The round goes on without you; `d3po status` shows it.")
+        return
+    if progress.state != State.DONE:
+        raise D3poError(progress.message)
+
+
+def _follow(round_id: str, bars: Progress) -> rounds.Progress:
+    bar = bars.add_task("queued", unit="", total=None)
+    while True:
+        with db.read_scope() as session:
+            progress = rounds.progress(session, session.get_one(Round, round_id))
+        left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+        bars.update(
+            bar,
+            description=f"{progress.state}",
+            total=progress.total or None,
+            completed=progress.done,
+            unit=f"{progress.unit}{left}",
+        )
+        if progress.state not in rounds.ACTIVE:
+            return progress
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _prompts(given: list[str] | None, file: Path | None) -> list[str] | None:
+    lines = [line for line in file.read_text().splitlines() if line.strip()] if file else []
+    return [*(given or []), *lines] or ([] if file else None)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
