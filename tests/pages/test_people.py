@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from server.models import Credential, Project, User
+from tests import factories
+from tests.pages.conftest import Browse
+
+
+def test_an_invitation_link_is_shown_once_and_works(project: Project, alice: User, browse: Browse, session: Session) -> None:
+    browser = browse(alice)
+
+    page = browser.post(f"/p/{project.id}/people/invite", role="annotator").text
+
+    path = re.search(r'value="http://testserver(/join/[\w-]+)"', page)[1]
+    assert "Join Emoji" in browse(None).get(path).text
+    assert path not in browser.get(f"/p/{project.id}/people").text
+    assert path.removeprefix("/join/") not in session.scalars(select(Credential.secret_hash)).all()
+
+
+def test_people_are_listed_with_their_votes(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    factories.vote(factories.task(project), bob)
+
+    page = " ".join(browse(alice).get(f"/p/{project.id}/people").text.split())
+
+    assert "<td>Bob</td> <td>annotator</td> <td>1</td>" in page
+    assert "<td>Alice</td> <td>operator</td> <td>0</td>" in page
+
+
+def test_only_an_admin_takes_access_away(project: Project, alice: User, bob: User, browse: Browse, session: Session) -> None:
+    path = f"/p/{project.id}/people/{bob.id}/revoke"
+
+    refused = browse(alice).post(path)
+    assert refused.status_code == 403
+    assert "Only an admin can take access away." in refused.text
+    assert browse(factories.admin()).post(path).status_code == 303
+
+    session.refresh(bob)
+    assert bob.revoked_at is not None
