@@ -1,0 +1,142 @@
+"""Which votes can train, and what they amount to."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.orm import Session
+
+from d3po_core.params import SamplingParams, TrainingParams
+from d3po_core.preferences import Pair
+from server.domain import checkpoints, pairs, rounds, voting
+from server.errors import Invalid
+from server.models import Group, Outcome, Project, State, Task, User
+from tests import factories
+from tests.databases import on_both_databases
+
+pytestmark = on_both_databases
+
+
+@pytest.fixture
+def project(session: Session) -> Project:
+    return factories.project(votes_per_task=2)
+
+
+@pytest.fixture
+def alice(project: Project) -> User:
+    return factories.operator(project, name="Alice")
+
+
+@pytest.fixture
+def bob(project: Project) -> User:
+    return factories.annotator(project, name="Bob")
+
+
+def by(project: Project, checkpoint_id: str | None = None, kind: str = "sample", **values: object) -> Group:
+    return factories.group(project, round_id=factories.round_(project, kind, checkpoint_id=checkpoint_id).id, **values)
+
+
+def test_each_kind_of_lost_signal_is_counted(session: Session, project: Project, alice: User, bob: User) -> None:
+    def voted(*outcomes: int | str) -> None:
+        task = factories.task(project)
+        for user, outcome in zip((alice, bob), outcomes, strict=False):
+            best = outcome if isinstance(outcome, int) else None
+            factories.vote(task, user, best, outcome=Outcome.BEST if best is not None else outcome)
+
+    voted(0)
+    voted(1, 1)
+    voted("tie", "tie")
+    voted("all_bad")
+    voted("tie", "all_bad")
+    voted("skip")
+    assert pairs.usable_pairs(session, project) == pairs.Usable(votes=8, groups=2, pairs=4, ties=1, all_bad=1, disagreements=1)
+
+
+def test_opposite_choices_cancel_where_they_meet(session: Session, project: Project, alice: User, bob: User) -> None:
+    task = factories.task(project)
+    factories.vote(task, alice, 0)
+    factories.vote(task, bob, 1)
+    [(group, votes)] = pairs.groups_of(session, voting.counted_votes(session, [task.id]))
+    assert pairs.pairs_of(group, votes) == [Pair(0, 2, 1.0), Pair(1, 2, 1.0)]
+
+
+def test_a_ranking_gives_all_its_pairs(session: Session, project: Project, alice: User) -> None:
+    task = factories.task(project)
+    ids = [image.id for image in task.group.images]
+    factories.vote(task, alice, None, outcome="ranking", ranking=[ids[2], ids[0], ids[1]])
+    assert pairs.usable_pairs(session, project).pairs == 3
+
+
+def test_only_groups_of_the_current_policy_train(session: Session, project: Project, alice: User) -> None:
+    of_base = factories.task(project, by(project))
+    factories.vote(of_base, alice)
+    checkpoint = factories.checkpoint(project)
+    of_checkpoint = factories.task(project, by(project, checkpoint.id))
+    factories.vote(of_checkpoint, alice)
+    factories.vote(factories.task(project, by(project, checkpoint.id, "duel")), alice)
+    assert [vote.task_id for vote in pairs.trainable_votes(session, project)] == [of_checkpoint.id]
+    checkpoints.promote_base(session, alice, project)
+    assert [vote.task_id for vote in pairs.trainable_votes(session, project)] == [of_base.id]
+
+
+def test_surplus_votes_do_not_train(session: Session, project: Project, alice: User, bob: User) -> None:
+    task = factories.task(project, votes_wanted=1)
+    first, _ = factories.vote(task, alice), factories.vote(task, bob)
+    assert [vote.id for vote in pairs.trainable_votes(session, project)] == [first.id]
+
+
+def test_votes_of_chosen_rounds_and_new_votes(session: Session, project: Project, alice: User) -> None:
+    tasks = [factories.task(project, by(project)) for _ in range(2)]
+    votes = [factories.vote(task, alice) for task in tasks]
+    chosen = {"round_ids": [tasks[0].group.round_id]}
+    round_ = rounds.request_training_round(session, alice, project, TrainingParams(), chosen)
+    assert (round_.params["votes"], round_.params["groups"]) == (chosen, 1)
+    assert [vote.id for vote in pairs.trainable_votes(session, project, "new")] == [votes[1].id]
+    round_.state = State.FAILED
+    session.flush()
+    assert len(pairs.trainable_votes(session, project, "new")) == 2
+
+
+def test_a_round_learns_from_its_frozen_votes_and_no_others(session: Session, project: Project, alice: User, bob: User) -> None:
+    task = factories.task(project, by(project, prompt="a cat"))
+    vote = factories.vote(task, alice, 0)
+    round_ = rounds.request_training_round(session, alice, project, TrainingParams())
+    factories.vote(task, bob, 1)
+    voting.retract(session, alice, vote.id)
+    [row] = pairs.training_groups(session, round_)
+    assert (row.group_id, row.prompt, row.pairs) == (task.group_id, "a cat", [Pair(0, 1, 1.0), Pair(0, 2, 1.0)])
+
+
+def test_the_same_votes_have_the_same_hash(session: Session, project: Project, alice: User) -> None:
+    factories.vote(factories.task(project), alice)
+    hashes = []
+    for _ in range(2):
+        round_ = rounds.request_training_round(session, alice, project, TrainingParams())
+        round_.state = State.FAILED
+        hashes.append(round_.votes_hash)
+    assert hashes[0] == hashes[1]
+
+
+def test_the_sentence_says_what_is_missing(session: Session, project: Project, alice: User) -> None:
+    with pytest.raises(Invalid, match="0 usable pairs to train on: 0 vote"):
+        rounds.request_training_round(session, alice, project, TrainingParams())
+    checkpoint = factories.checkpoint(project, number=2)
+    with pytest.raises(Invalid, match="images that checkpoint 2 drew"):
+        rounds.request_training_round(session, alice, project, TrainingParams())
+    made = rounds.request_sample_round(session, alice, project, SamplingParams(), ["a cat"])
+    assert made.checkpoint_id == checkpoint.id
+
+
+def test_the_cost_does_not_grow_with_the_votes(session: Session, project: Project, alice: User) -> None:
+    from tests.queries import recorded_queries
+
+    counts = []
+    for _ in range(2):
+        for _ in range(3):
+            task: Task = factories.task(project)
+            factories.vote(task, alice)
+        session.expire_all()
+        project_id = project.id
+        with recorded_queries(session.get_bind()) as queries:  # type: ignore[arg-type]
+            pairs.usable_pairs(session, session.get_one(Project, project_id))
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
