@@ -3,14 +3,14 @@ from __future__ import annotations
 import re
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
+from server.db import read_scope
 from server.models import Credential, Project, User
 from tests import factories
 from tests.pages.conftest import Browse
 
 
-def test_an_invitation_link_is_shown_once_and_works(project: Project, alice: User, browse: Browse, session: Session) -> None:
+def test_an_invitation_link_is_shown_once_and_works(project: Project, alice: User, browse: Browse) -> None:
     browser = browse(alice)
 
     page = browser.post(f"/p/{project.id}/people/invite", role="annotator").text
@@ -18,7 +18,8 @@ def test_an_invitation_link_is_shown_once_and_works(project: Project, alice: Use
     path = re.search(r'value="http://testserver(/join/[\w-]+)"', page)[1]
     assert "Join Emoji" in browse(None).get(path).text
     assert path not in browser.get(f"/p/{project.id}/people").text
-    assert path.removeprefix("/join/") not in session.scalars(select(Credential.secret_hash)).all()
+    with read_scope() as session:
+        assert path.removeprefix("/join/") not in session.scalars(select(Credential.secret_hash)).all()
 
 
 def test_people_are_listed_with_their_votes(project: Project, alice: User, bob: User, browse: Browse) -> None:
@@ -30,7 +31,7 @@ def test_people_are_listed_with_their_votes(project: Project, alice: User, bob: 
     assert "<td>Alice</td> <td>operator</td> <td>0</td>" in page
 
 
-def test_only_an_admin_takes_access_away(project: Project, alice: User, bob: User, browse: Browse, session: Session) -> None:
+def test_only_an_admin_takes_access_away(project: Project, alice: User, bob: User, browse: Browse) -> None:
     path = f"/p/{project.id}/people/{bob.id}/revoke"
 
     refused = browse(alice).post(path)
@@ -38,5 +39,5 @@ def test_only_an_admin_takes_access_away(project: Project, alice: User, bob: Use
     assert "Only an admin can take access away." in refused.text
     assert browse(factories.admin()).post(path).status_code == 303
 
-    session.refresh(bob)
-    assert bob.revoked_at is not None
+    with read_scope() as session:
+        assert session.get_one(User, bob.id).revoked_at is not None

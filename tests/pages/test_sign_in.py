@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from server.db import read_scope
 from server.domain import people
 from server.models import Membership, Project, User
 from tests.pages.conftest import Browse, Browser
@@ -97,9 +98,9 @@ def test_an_invitation_makes_a_member(project: Project, alice: User, browse: Bro
 
     assert answer.headers["location"] == "/"
     assert browser.get(f"/p/{project.id}/vote").status_code == 200
-    dora = session.scalar(select(User).where(User.name == "Dora"))
-    assert session.get(Membership, (project.id, dora.id)).role == "annotator"
-    session.rollback()
+    with read_scope() as reading:
+        dora = reading.scalars(select(User).where(User.name == "Dora")).one()
+        assert reading.get_one(Membership, (project.id, dora.id)).role == "annotator"
     late = browse(None).get(f"/join/{secret}")
     assert (late.status_code, "This invitation was used already" in late.text) == (410, True)
 

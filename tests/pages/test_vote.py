@@ -6,6 +6,7 @@ from uuid import uuid4
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from server.db import read_scope
 from server.domain import people
 from server.models import Lease, Outcome, Project, State, Task, User, Vote, now
 from tests import factories
@@ -14,23 +15,22 @@ from tests.pages.conftest import Browse
 
 def form_of(task: Task, choice: str, vote_id: str | None = None) -> dict[str, str]:
     shown = ",".join(image.id for image in task.group.images)
-    return {
-        "choice": choice, "vote_id": vote_id or str(uuid4()), "task_id": task.id, "shown_order": shown, "shown_at": now().isoformat(),
-    }  # fmt: skip
+    seen = {"task_id": task.id, "shown_order": shown, "shown_at": now().isoformat()}
+    return seen | {"choice": choice, "vote_id": vote_id or str(uuid4())}
 
 
-def stored(session: Session) -> list[Vote]:
-    found = list(session.scalars(select(Vote).order_by(Vote.received_at)))
-    session.rollback()
-    return found
+def stored() -> list[Vote]:
+    with read_scope() as session:
+        return list(session.scalars(select(Vote).order_by(Vote.received_at)))
 
 
-def test_the_page_leases_one_task_and_is_a_complete_form(project: Project, bob: User, browse: Browse, session: Session) -> None:
+def test_the_page_leases_one_task_and_is_a_complete_form(project: Project, bob: User, browse: Browse) -> None:
     task = factories.task(project)
 
     page = browse(bob).get(f"/p/{project.id}/vote").text
 
-    assert [lease.task_id for lease in session.scalars(select(Lease))] == [task.id]
+    with read_scope() as session:
+        assert [lease.task_id for lease in session.scalars(select(Lease))] == [task.id]
     assert f'name="task_id" value="{task.id}"' in page
     assert [page.count(f'name="choice" value="{value}"') for value in ("tie", "all_bad", "skip")] == [1, 1, 1]
     for image in task.group.images:
@@ -38,7 +38,7 @@ def test_the_page_leases_one_task_and_is_a_complete_form(project: Project, bob: 
         assert f'src="/api/v1/images/{image.id}.webp?size=view"' in page
 
 
-def test_a_form_vote_is_stored_and_leads_to_the_next_task(project: Project, bob: User, browse: Browse, session: Session) -> None:
+def test_a_form_vote_is_stored_and_leads_to_the_next_task(project: Project, bob: User, browse: Browse) -> None:
     task = factories.task(project)
     best = task.group.images[1].id
     form = form_of(task, best)
@@ -46,23 +46,21 @@ def test_a_form_vote_is_stored_and_leads_to_the_next_task(project: Project, bob:
     answer = browse(bob).post(f"/p/{project.id}/vote", **form)
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{project.id}/vote?voted={form['vote_id']}")
-    [vote] = stored(session)
+    [vote] = stored()
     assert (vote.id, vote.outcome, vote.best_image_id) == (form["vote_id"], Outcome.BEST, best)
 
 
-def test_the_same_form_sent_twice_is_one_vote_or_a_sentence(
-    project: Project, bob: User, browse: Browse, session: Session
-) -> None:
+def test_the_same_form_sent_twice_is_one_vote_or_a_sentence(project: Project, bob: User, browse: Browse) -> None:
     task = factories.task(project)
     browser, vote_id = browse(bob), str(uuid4())
     browser.post(f"/p/{project.id}/vote", **form_of(task, "tie", vote_id))
 
     browser.post(f"/p/{project.id}/vote", **form_of(task, "tie", vote_id))
 
-    assert [vote.outcome for vote in stored(session)] == [Outcome.TIE]
+    assert [vote.outcome for vote in stored()] == [Outcome.TIE]
 
 
-def test_undo_takes_the_vote_back_and_shows_its_task_again(project: Project, bob: User, browse: Browse, session: Session) -> None:
+def test_undo_takes_the_vote_back_and_shows_its_task_again(project: Project, bob: User, browse: Browse) -> None:
     task, _ = factories.task(project), factories.task(project)
     form = form_of(task, "all_bad")
     browser = browse(bob)
@@ -72,17 +70,17 @@ def test_undo_takes_the_vote_back_and_shows_its_task_again(project: Project, bob
     browser.post(f"/p/{project.id}/vote/undo", last_vote_id=form["vote_id"], task_id=on_screen)
 
     assert f'name="task_id" value="{task.id}"' in browser.get(f"/p/{project.id}/vote").text
-    assert [vote.outcome for vote in stored(session)] == [Outcome.ALL_BAD, Outcome.RETRACTED]
+    assert [vote.outcome for vote in stored()] == [Outcome.ALL_BAD, Outcome.RETRACTED]
 
 
-def test_a_foreign_image_is_refused_with_a_sentence(project: Project, bob: User, browse: Browse, session: Session) -> None:
+def test_a_foreign_image_is_refused_with_a_sentence(project: Project, bob: User, browse: Browse) -> None:
     task, other = factories.task(project), factories.task(project)
 
     answer = browse(bob).post(f"/p/{project.id}/vote", **form_of(task, other.group.images[0].id))
 
     assert answer.status_code == 422
     assert "which is not in this task" in answer.text
-    assert stored(session) == []
+    assert stored() == []
 
 
 def test_an_empty_queue_says_what_is_being_drawn(project: Project, bob: User, browse: Browse) -> None:

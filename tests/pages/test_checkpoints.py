@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from server.models import Project, RoundVote, User
+from tests import factories
+from tests.factories.base import add
+from tests.pages.conftest import Browse
+
+
+def test_a_checkpoint_shows_same_seed_images_lineage_and_manifest(
+    project: Project, alice: User, bob: User, browse: Browse
+) -> None:
+    parent = factories.checkpoint(project)
+    vote = factories.vote(factories.task(project), bob)
+    training = factories.round_(project, "training")
+    add(RoundVote(round_id=training.id, vote_id=vote.id))
+    manifest = {"weights": "abc123", "params": {"lora_rank": 8}}
+    made = factories.checkpoint(project, round_id=training.id, parent_id=parent.id, manifest=manifest)
+    pair = factories.group(project, round_id=training.id, images=2, drawn_by=[None, made.id], prompt="a blue cat")
+
+    page = " ".join(browse(alice).get(f"/checkpoints/{made.id}").text.split())
+
+    before, after = (page.index(f"/api/v1/images/{image.id}.webp?size=thumb") for image in pair.images)
+    assert before < after
+    assert f'<a href="/checkpoints/{parent.id}">checkpoint {parent.number}</a> → <strong>' in page
+    assert "learned from the votes of Bob (1)." in page
+    assert "<dt>params lora rank</dt><dd>8</dd>" in page
+    assert f'href="/api/v1/checkpoints/{made.id}/download"' in page
+    assert f"Roll back to checkpoint {parent.number}" in page
+
+
+def test_an_annotator_looks_and_does_not_touch(project: Project, bob: User, browse: Browse) -> None:
+    made = factories.checkpoint(project)
+    browser = browse(bob)
+
+    assert "Roll back" not in browser.get(f"/checkpoints/{made.id}").text
+    assert "Use this one" not in browser.get(f"/p/{project.id}/checkpoints").text

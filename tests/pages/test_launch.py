@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from server.db import read_scope
+from server.models import Base, Checkpoint, Job, Project, Round, State, User
+from tests import factories
+from tests.pages.conftest import Browse
+
+
+def newest() -> Round:
+    with read_scope() as session:
+        return session.scalars(select(Round).order_by(Round.number.desc()).limit(1)).one()
+
+
+def count(table: type[Base]) -> int:
+    with read_scope() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_sampling_with_nothing_filled_in_uses_the_projects_values(project: Project, alice: User, browse: Browse) -> None:
+    answer = browse(alice).post(f"/p/{project.id}/sample-rounds")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{project.id}")
+    row = newest()
+    assert (row.kind, row.state, row.params["prompts"], row.params["eta"]) == ("sample", State.QUEUED, 12, 1.0)
+
+
+def test_sampling_own_prompts_from_the_base_model(project: Project, alice: User, browse: Browse) -> None:
+    factories.checkpoint(project)
+
+    choices = {"checkpoint_id": "base", "seed": "7", "images_per_prompt": "3"}
+    browse(alice).post(f"/p/{project.id}/sample-rounds", prompts="a red apple\r\n\r\n  a blue cat ", **choices)
+
+    row = newest()
+    assert (row.checkpoint_id, row.params["seed"], row.params["images_per_prompt"], row.params["prompts"]) == (None, 7, 3, 2)
+    with read_scope() as session:
+        jobs = session.scalars(select(Job).where(Job.round_id == row.id).order_by(Job.id)).all()
+    assert [prompt for job in jobs for prompt in job.payload["prompts"]] == ["a red apple", "a blue cat"]
+
+
+def test_what_does_not_fit_is_a_sentence(project: Project, alice: User, browse: Browse) -> None:
+    for fields, sentence in (
+        ({"eta": "0"}, "eta must be greater than 0"),
+        ({"images_per_prompt": "1"}, "A choice needs at least two images."),
+        ({"count": "many"}, "count must be a whole number, you sent many."),
+    ):
+        answer = browse(alice).post(f"/p/{project.id}/sample-rounds", **fields)
+        assert answer.status_code == 422
+        assert sentence in answer.text
+    assert count(Round) == 0
+
+
+def test_training_without_a_usable_pair_says_what_to_do(project: Project, alice: User, browse: Browse) -> None:
+    answer = browse(alice).post(f"/p/{project.id}/training-rounds")
+
+    assert answer.status_code == 422
+    assert "There are 0 usable pairs to train on" in answer.text
+
+
+def test_training_takes_its_settings_from_the_form(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    factories.vote(factories.task(project), bob)
+
+    browse(alice).post(f"/p/{project.id}/training-rounds", learning_rate="0.002", epochs="2", votes="new")
+
+    row = newest()
+    assert (row.kind, row.params["learning_rate"], row.params["epochs"], row.params["pairs"]) == ("training", 0.002, 2, 2)
+
+
+def test_a_duel_is_the_current_checkpoint_against_its_parent(project: Project, alice: User, browse: Browse) -> None:
+    parent = factories.checkpoint(project)
+    current = factories.checkpoint(project, parent_id=parent.id)
+
+    browse(alice).post(f"/p/{project.id}/duel-rounds", prompts="a red apple", seeds="3", seed="5")
+
+    row = newest()
+    assert (row.kind, row.checkpoint_id, row.opponent_id, row.params["seeds"]) == ("duel", current.id, parent.id, [5, 6, 7])
+
+
+def test_cancel_and_retry(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project, state=State.QUEUED)
+    factories.job(row)
+    browser = browse(alice)
+
+    assert browser.post(f"/rounds/{row.id}/cancel").headers["location"] == f"/rounds/{row.id}"
+    assert newest().state == State.CANCELLED
+    assert "Retry" in browser.get(f"/rounds/{row.id}").text
+    browser.post(f"/rounds/{row.id}/retry")
+    assert newest().state == State.QUEUED
+
+
+def test_promote_and_roll_back(project: Project, alice: User, browse: Browse) -> None:
+    first = factories.checkpoint(project)
+    factories.checkpoint(project, parent_id=first.id)
+    browser = browse(alice)
+
+    browser.post(f"/p/{project.id}/promote", checkpoint_id=first.id)
+    assert f"drawn by <strong>checkpoint {first.number}</strong>" in browser.get(f"/p/{project.id}/checkpoints").text
+    browser.post(f"/p/{project.id}/promote", checkpoint_id="base")
+    assert "drawn by <strong>base model</strong>" in browser.get(f"/p/{project.id}/checkpoints").text
+    assert count(Checkpoint) == 2

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import threading
+
+from server.models import Project, State, User
+from tests import factories
+from tests.pages.conftest import Browse
+
+
+def plain(page: str) -> str:
+    return " ".join(page.split())
+
+
+def test_rounds_are_listed_newest_first_with_by_whom_and_what_to_do(project: Project, alice: User, browse: Browse) -> None:
+    factories.round_(project, number=1, created_by=alice.id)
+    full = "The disk is full. Free 2 GB, then Retry."
+    broken = factories.round_(project, "training", number=2, state=State.FAILED, message=full)
+
+    page = plain(browse(alice).get(f"/p/{project.id}").text)
+
+    rows = page[page.index("<tbody>") : page.index("</tbody>")]
+    assert rows.index("training round 2") < rows.index("sample round 1")
+    assert full in rows
+    assert f'action="/rounds/{broken.id}/retry"' in rows
+    assert "<td>Alice</td>" in rows
+
+
+def test_the_forms_offer_the_projects_own_values(project: Project, alice: User, browse: Browse) -> None:
+    page = plain(browse(alice).get(f"/p/{project.id}").text)
+
+    assert '<input type="number" name="guidance_scale" value="5.0" step="any" required min="0" max="100">' in page
+    assert '<input type="number" name="lora_rank" value="8" step="1" required min="1" max="256">' in page
+
+
+def test_win_rates_against_the_base_model_are_drawn_and_downloadable(
+    project: Project, alice: User, bob: User, browse: Browse
+) -> None:
+    checkpoint = factories.checkpoint(project)
+    duel = factories.round_(project, "duel", number=700, checkpoint_id=checkpoint.id, params={"items": 10})
+    for _ in range(10):
+        group = factories.group(project, round_id=duel.id, images=2, drawn_by=[checkpoint.id, None])
+        factories.vote(factories.task(project, group), bob, best=0)
+    browser = browse(alice)
+
+    page, table = browser.get(f"/p/{project.id}").text, browser.get(f"/p/{project.id}/win-rates.csv")
+
+    assert f"People prefer checkpoint {checkpoint.number} to the base model" in page
+    assert table.headers["content-type"].startswith("text/csv")
+    header, line = table.text.splitlines()
+    assert header == "round,checkpoint,opponent,wins,losses,ties,win_rate,low,high"
+    assert line.startswith(f"700,{checkpoint.number},base,10,0,0,1.0,0.72")
+
+
+def test_the_stream_sends_every_part_and_ends_with_the_server(project: Project, alice: User, browse: Browse) -> None:
+    browser = browse(alice)
+    threading.Timer(0.5, browser.client.app.state.stopping.set).start()
+
+    answer = browser.get(f"/p/{project.id}/events")
+
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    name, data, *_ = answer.text.splitlines()
+    assert name == "event: update"
+    assert sorted(json.loads(data.removeprefix("data: "))) == ["loop", "rounds", "suggestion"]
+
+
+def test_a_stream_is_for_operators(project: Project, bob: User, browse: Browse) -> None:
+    assert browse(bob).get(f"/p/{project.id}/events").status_code == 403

@@ -1,0 +1,98 @@
+"""The one suggested action, at every place in the loop."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.orm import Session
+
+from server.models import Outcome, Project, State, User
+from server.pages import overview
+from server.pages.overview import Stage, Suggestion
+from tests import factories
+
+
+@pytest.fixture
+def bob(project: Project) -> User:
+    return factories.annotator(project)
+
+
+def suggest(session: Session, project: Project) -> Suggestion:
+    session.flush()
+    return overview.suggest(overview.read(session, project))
+
+
+def stage(session: Session, project: Project, name: str) -> Stage:
+    return next(each for each in overview.stages(overview.read(session, project)) if each.name == name)
+
+
+def test_a_new_project_samples(session: Session, project: Project) -> None:
+    assert suggest(session, project) == Suggestion("sample images", action=f"/p/{project.id}/sample-rounds")
+
+
+def test_groups_that_wait_are_voted_on(session: Session, project: Project) -> None:
+    factories.task(project)
+
+    assert suggest(session, project) == Suggestion("vote on 1 group", href=f"/p/{project.id}/vote")
+
+
+def test_votes_are_trained_on_when_nothing_waits(session: Session, project: Project, bob: User) -> None:
+    factories.vote(factories.task(project), bob)
+
+    assert suggest(session, project) == Suggestion("train on 2 pairs", action=f"/p/{project.id}/training-rounds")
+
+
+def test_training_is_waited_for(session: Session, project: Project) -> None:
+    row = factories.round_(project, "training", state=State.RUNNING)
+    factories.task(project)
+
+    assert suggest(session, project) == Suggestion(f"Training round {row.number} is running. You can go on voting.")
+
+
+def test_a_failure_comes_first(session: Session, project: Project) -> None:
+    factories.task(project)
+    row = factories.round_(project, "training", state=State.FAILED)
+
+    assert suggest(session, project) == Suggestion(f"retry training round {row.number}", action=f"/rounds/{row.id}/retry")
+
+
+def test_a_new_checkpoint_duels(session: Session, project: Project) -> None:
+    checkpoint = factories.checkpoint(project)
+
+    wanted = Suggestion(f"duel checkpoint {checkpoint.number}", action=f"/p/{project.id}/duel-rounds")
+    assert suggest(session, project) == wanted
+
+
+@pytest.mark.parametrize(("losses", "label"), [(0, "sample images"), (10, "roll back to base model")])
+def test_after_a_duel(losses: int, label: str, session: Session, project: Project, bob: User) -> None:
+    checkpoint = factories.checkpoint(project)
+    duel = factories.round_(project, "duel", checkpoint_id=checkpoint.id, params={"items": 10})
+    for place in range(10):
+        group = factories.group(project, round_id=duel.id, images=2, drawn_by=[checkpoint.id, None])
+        factories.vote(factories.task(project, group), bob, best=1 if place < losses else 0)
+
+    assert suggest(session, project).label == label
+
+
+def test_the_stages_tell_live_numbers(session: Session, project: Project, bob: User) -> None:
+    factories.vote(factories.task(project), bob, best=None, outcome=Outcome.TIE)
+    drawn = factories.round_(project, params={"prompts": 3}, state=State.RUNNING)
+    tasks = [factories.task(project, factories.group(project, round_id=drawn.id)) for _ in range(2)]
+    factories.vote(tasks[0], bob)
+
+    sample, vote = stage(session, project, "Sample"), stage(session, project, "Vote")
+
+    assert (sample.figure, sample.progress.total) == ("2 of 3", 3)
+    assert (vote.figure, vote.lines) == ("2 pairs", ["1 group to vote on", "lost: 1 tie(s)"])
+    assert stage(session, project, "Train").figure == "not yet"
+
+
+def test_a_duel_shows_its_win_rate_with_the_interval(session: Session, project: Project, bob: User) -> None:
+    checkpoint = factories.checkpoint(project)
+    duel = factories.round_(project, "duel", checkpoint_id=checkpoint.id, params={"items": 4})
+    for best in (0, 0, 0, 1):
+        group = factories.group(project, round_id=duel.id, images=2, drawn_by=[checkpoint.id, None])
+        factories.vote(factories.task(project, group), bob, best=best)
+
+    shown = stage(session, project, "Duel")
+
+    assert (shown.figure, shown.lines) == ("75 % [30, 95]", [f"checkpoint {checkpoint.number} against base model"])

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from server.models import Metric, Project, State, User
+from tests import factories
+from tests.pages.conftest import Browse
+
+
+def test_a_failed_round_is_a_sentence_and_a_button(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project, "training", state=State.FAILED, message="The memory was full. The votes are kept.")
+
+    page = browse(alice).get(f"/rounds/{row.id}").text
+
+    assert "The memory was full. The votes are kept." in page
+    assert f'action="/rounds/{row.id}/retry"' in page
+    assert f'action="/rounds/{row.id}/cancel"' not in page
+
+
+def test_a_running_round_shows_how_far_it_is(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project, "training", state=State.RUNNING)
+    factories.job(row, state=State.RUNNING, progress_done=30, progress_total=80, progress_unit="updates")
+
+    page = browse(alice).get(f"/rounds/{row.id}").text
+
+    assert "30 of 80 updates" in page
+    assert '<progress max="80" value="30" aria-label="30 of 80 updates">' in page
+    assert f'action="/rounds/{row.id}/cancel"' in page
+
+
+def test_training_is_drawn_and_downloadable(project: Project, alice: User, browse: Browse, session: Session) -> None:
+    row = factories.round_(project, "training")
+    session.add_all(Metric(round_id=row.id, step=step, values={"loss": 0.7, "kl": 0.5 * step}) for step in (1, 2))
+    browser = browse(alice)
+
+    page, table = browser.get(f"/rounds/{row.id}"), browser.get(f"/rounds/{row.id}/metrics.csv")
+
+    assert page.text.count("<svg") == 1
+    assert f'href="/rounds/{row.id}/metrics.csv"' in page.text
+    assert table.text.splitlines() == ["step,kl,loss", "1,0.5,0.7", "2,1.0,0.7"]
+
+
+def test_a_duel_tells_wins_losses_and_the_interval(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    checkpoint = factories.checkpoint(project)
+    duel = factories.round_(project, "duel", checkpoint_id=checkpoint.id, params={"items": 3})
+    tasks = [
+        factories.task(project, factories.group(project, round_id=duel.id, images=2, drawn_by=[checkpoint.id, None]))
+        for _ in range(3)
+    ]
+    factories.vote(tasks[0], bob, best=0)
+    factories.vote(tasks[1], bob, best=1)
+
+    page = browse(alice).get(f"/rounds/{duel.id}").text
+
+    assert "50 % [9, 91]" in page
+    assert f"Checkpoint {checkpoint.number} won 1 and lost 1 comparisons with base model; 1 wait for a vote." in page
+    for task in tasks:
+        assert all(image.id not in page for image in task.group.images)  # the duel stays blind for an operator who votes
+
+
+def test_a_sample_round_shows_its_groups(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project)
+    group = factories.group(project, round_id=row.id, prompt="a very red apple")
+
+    page = browse(alice).get(f"/rounds/{row.id}").text
+
+    assert "a very red apple" in page
+    assert all(f"/api/v1/images/{image.id}.webp?size=thumb" in page for image in group.images)
+
+
+def test_a_prompt_is_text_and_not_markup(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project)
+    factories.group(project, round_id=row.id, prompt="<script>alert(1)</script>")
+
+    assert "<script>alert" not in browse(alice).get(f"/rounds/{row.id}").text
