@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from diffusers import StableDiffusionPipeline
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
+from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
+from safetensors.torch import save_file
+from torch import Tensor
 
 from d3po_core.denoisers.stable_diffusion import adapter_sha256
 from d3po_core.params import TrainingParams
@@ -43,9 +49,7 @@ def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     StableDiffusionPipeline.save_lora_weights(
-        temporary,
-        unet_lora_layers=policy.state_dict(),
-        unet_lora_adapter_metadata=policy.config.to_dict(),
+        temporary, unet_lora_layers=policy.state_dict(), save_function=_writer(policy.config)
     )
     versions = {name: version(name) for name in ("d3po", "torch", "diffusers", "peft")}
     manifest = Manifest(model=policy.denoiser.model, weights=adapter_sha256(temporary), versions=versions, **facts)
@@ -58,6 +62,16 @@ def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
         os.replace(temporary / name, folder / name)
     temporary.rmdir()
     return manifest
+
+
+def _writer(config: LoraConfig) -> Callable[[dict[str, Tensor], str], None]:
+    """Writes what diffusers' own writer writes, but the same bytes for the same weights.
+
+    Theirs keeps sets in their order of the day and two metadata entries, which safetensors stores in random order.
+    """
+    fields = {f"unet.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(fields, indent=2, sort_keys=True)}
+    return lambda tensors, path: save_file(tensors, path, metadata)
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -229,7 +229,12 @@ class ResumableState:
 
     def save(self) -> None:
         parameters = [p.detach().cpu() for p in self.policy.parameters]
-        state = {"parameters": parameters, "optimizer": self.optimizer.state_dict(), "updates": self.updates, "values": self.values}
+        state = {
+            "parameters": parameters,
+            "optimizer": self.optimizer.state_dict(),
+            "updates": self.updates,
+            "values": self.values,
+        }
         temporary = self.path.with_suffix(".part")
         with temporary.open("wb") as file:
             torch.save(state, file)

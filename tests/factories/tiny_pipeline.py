@@ -42,7 +42,7 @@ def _unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16, in_channels=4, out_channels=4, block_out_channels=(WIDTH,), layers_per_block=1, norm_num_groups=4,
         down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",), cross_attention_dim=WIDTH,
-        attention_head_dim=8,
+        attention_head_dim=2,
     )  # fmt: skip
 
 
