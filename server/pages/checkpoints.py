@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from sqlalchemy.orm import Session
 
 from server.domain import checkpoints, projects
-from server.pages.visit import Visiting
+from server.models import Checkpoint, Round, State
+from server.pages import live
+from server.pages.visit import Visit, Visiting
 
 router = APIRouter()
 
@@ -31,8 +34,18 @@ def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
     return visit.page(
         "checkpoint.html", project, section="checkpoints", checkpoint=checkpoint, lineage=lineage,
         parent=lineage.ancestors[-1] if lineage.ancestors else None, in_use=current is not None and current.id == checkpoint.id,
-        gallery=checkpoints.gallery(visit.session, checkpoint), manifest=_flat(checkpoint.manifest),
+        manifest=_flat(checkpoint.manifest), **_pictures(visit.session, checkpoint),
     )  # fmt: skip
+
+
+@router.get("/checkpoints/{checkpoint_id}/events")
+def events(checkpoint_id: str, visit: Visiting) -> StreamingResponse:
+    def parts(visit: Visit) -> dict[str, str]:
+        checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "annotator")
+        return {"gallery": visit.html("_gallery.html", checkpoint=checkpoint, **_pictures(visit.session, checkpoint))}
+
+    parts(visit)
+    return live.stream(visit.request, parts)
 
 
 @router.post("/p/{project_id}/promote")
@@ -44,6 +57,12 @@ def promote(project_id: str, visit: Visiting, checkpoint_id: Annotated[str, Form
     else:
         checkpoints.promote(visit.session, visit.user, chosen.id)
     return visit.back(f"/p/{project_id}/checkpoints")
+
+
+def _pictures(session: Session, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint is there before its pictures: the end of its round draws them."""
+    training = session.get_one(Round, checkpoint.round_id)
+    return {"gallery": checkpoints.gallery(session, checkpoint), "drawing": training.state in (State.QUEUED, State.RUNNING)}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from server.models import Project, RoundVote, User
+from server.models import Project, RoundVote, State, User
 from tests import factories
 from tests.factories.base import add
 from tests.pages.conftest import Browse
@@ -34,3 +34,13 @@ def test_an_annotator_looks_and_does_not_touch(project: Project, bob: User, brow
 
     assert "Roll back" not in browser.get(f"/checkpoints/{made.id}").text
     assert "Use this one" not in browser.get(f"/p/{project.id}/checkpoints").text
+
+
+def test_pictures_that_are_still_being_drawn_arrive_by_themselves(project: Project, alice: User, browse: Browse) -> None:
+    training = factories.round_(project, "training", state=State.RUNNING)
+    made = factories.checkpoint(project, round_id=training.id)
+
+    page = browse(alice).get(f"/checkpoints/{made.id}").text
+
+    assert "The pictures are being drawn" in page
+    assert f'data-events="/checkpoints/{made.id}/events"' in page
