@@ -56,9 +56,7 @@ def claim(session: Session, job_id: str, worker: str) -> Claim | None:
     return Claim(job_id, taken.round_id, taken.attempt)
 
 
-def heartbeat(
-    session: Session, claim: Claim, done: int | None = None, total: int | None = None, unit: str | None = None
-) -> bool:
+def heartbeat(session: Session, claim: Claim, done: int | None = None, total: int | None = None, unit: str | None = None) -> bool:
     """Renew the lease and relay progress. False: the claim is lost or cancelled, so stop."""
     progress = {"progress_done": done, "progress_total": total, "progress_unit": unit}
     known = {column: value for column, value in progress.items() if value is not None}

@@ -13,7 +13,7 @@ LENGTH = 64
 
 
 def tiny_pipeline(folder: Path, seed: int = 0) -> Path:
-    """Write the pipeline into `folder`: 32x32 pixels, 4x16x16 latents, and every letter a token."""
+    """Write the pipeline into `folder`: 32x32 pixels, 4x8x8 latents, and every letter a token."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
     StableDiffusionPipeline(
@@ -40,7 +40,7 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def _unet() -> UNet2DConditionModel:
     return UNet2DConditionModel(
-        sample_size=16, in_channels=4, out_channels=4, block_out_channels=(WIDTH,), layers_per_block=1, norm_num_groups=4,
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(WIDTH,), layers_per_block=1, norm_num_groups=4,
         down_block_types=("CrossAttnDownBlock2D",), up_block_types=("CrossAttnUpBlock2D",), cross_attention_dim=WIDTH,
         attention_head_dim=2,
     )  # fmt: skip
@@ -48,8 +48,8 @@ def _unet() -> UNet2DConditionModel:
 
 def _vae() -> AutoencoderKL:
     return AutoencoderKL(
-        sample_size=32, latent_channels=4, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        sample_size=32, latent_channels=4, block_out_channels=(8, 8, 8), norm_num_groups=4, layers_per_block=1,
+        down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
     )  # fmt: skip
 
 
