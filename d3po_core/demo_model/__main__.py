@@ -18,7 +18,7 @@ from d3po_core.demo_model.text import new_tokenizer
 from d3po_core.demo_model.unet import encode_composites, new_scheduler, train_unet
 from d3po_core.demo_model.vae import refine_decoder, train_vae
 
-VAE_STEPS, DECODER_STEPS, RETRIEVER_STEPS, UNET_STEPS = 1820, 900, 1500, 4500
+VAE_STEPS, DECODER_STEPS, RETRIEVER_STEPS, UNET_STEPS = 1820, 900, 1500, 4400
 SEED = 1
 
 
@@ -41,8 +41,9 @@ def rebuild(
     )
     judge = train_retriever(refined, rgba, steps(RETRIEVER_STEPS), build, SEED)
     tokenizer = new_tokenizer(emoji)
-    data = encode_composites(refined, emoji, rgba, build / "latents.pt", SEED)
-    model = train_unet(data, emoji, tokenizer, steps(UNET_STEPS), build, SEED)
+    wide = encode_composites(refined, emoji, rgba, build / "latents.pt", SEED)
+    close = encode_composites(refined, emoji, rgba, build / "latents-close.pt", SEED, close=True)
+    model = train_unet(wide, close, emoji, tokenizer, steps(UNET_STEPS), build, SEED)
     pipeline = StableDiffusionPipeline(
         vae=refined,
         text_encoder=model.text_encoder,

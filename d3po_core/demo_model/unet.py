@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from d3po_core.demo_model.captions import COLOURS
-from d3po_core.demo_model.compose import compose
-from d3po_core.demo_model.emoji import Emoji, is_held_out, random_caption
+from d3po_core.demo_model.compose import CLOSE, WIDE, compose
+from d3po_core.demo_model.emoji import Emoji, is_held_out, nameable, random_caption
 from d3po_core.demo_model.stage import Stage
 from d3po_core.demo_model.text import new_text_encoder
 
@@ -23,6 +23,7 @@ VARIATIONS = 56
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
 EMA_DECAY = 0.9985
+WIDE_SHARE = 0.4577
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -75,21 +76,25 @@ class Ema:
         torch._foreach_lerp_(list(self.average.parameters()), list(module.parameters()), 1 - decay)
 
 
-def encode_composites(vae: AutoencoderKL, emoji: list[Emoji], rgba: Tensor, path: Path, seed: int) -> dict[str, Tensor]:
+def encode_composites(
+    vae: AutoencoderKL, emoji: list[Emoji], rgba: Tensor, path: Path, seed: int, close: bool = False
+) -> dict[str, Tensor]:
     """Draw VARIATIONS composites of every emoji, held-out colours left out, and encode them.
 
-    Returns latents float16 [count,4,16,16] (scaled), which int64 [count], colour int64 [count]; cached in `path`.
+    `close`: only nameable emoji, varied less. Returns latents float16 [count,4,16,16] (scaled), which int64 [count],
+    colour int64 [count]; cached in `path`.
     """
     if path.exists():
         return torch.load(path, weights_only=True)
-    allowed = [(i, c) for i, e in enumerate(emoji) for c, name in enumerate(COLOURS) if not is_held_out(e, name)]
+    kept = nameable(emoji) if close else range(len(emoji))
+    allowed = [(i, c) for i in kept for c, name in enumerate(COLOURS) if not is_held_out(emoji[i], name)]
     generator = torch.Generator().manual_seed(seed)
-    chosen = [allowed[int(k)] for k in torch.randint(len(allowed), (VARIATIONS * len(emoji),), generator=generator)]
+    chosen = [allowed[int(k)] for k in torch.randint(len(allowed), (VARIATIONS * len(kept),), generator=generator)]
     which, colour = (torch.tensor(column) for column in zip(*chosen, strict=True))
     latents = []
     with torch.no_grad():
         for part in track(torch.arange(len(which)).split(64), "latents"):
-            image = compose(rgba[which[part]], colour[part], generator)
+            image = compose(rgba[which[part]], colour[part], generator, CLOSE if close else WIDE)
             latents.append((vae.encode(image).latent_dist.mean * vae.config.scaling_factor).half())
     data = {"latents": torch.cat(latents), "which": which, "colour": colour}
     torch.save(data, path)
@@ -97,9 +102,18 @@ def encode_composites(vae: AutoencoderKL, emoji: list[Emoji], rgba: Tensor, path
 
 
 def train_unet(
-    data: dict[str, Tensor], emoji: list[Emoji], tokenizer: CLIPTokenizer, steps: int, folder: Path, seed: int
+    wide: dict[str, Tensor],
+    close: dict[str, Tensor],
+    emoji: list[Emoji],
+    tokenizer: CLIPTokenizer,
+    steps: int,
+    folder: Path,
+    seed: int,
 ) -> TextToLatents:
-    """Predict the noise (min-SNR weighted, 10 % caption dropout); returns the averaged weights."""
+    """Predict the noise (min-SNR weighted, 10 % caption dropout), the first WIDE_SHARE of the steps on `wide`, the rest on `close`.
+
+    Returns the averaged weights.
+    """
     torch.manual_seed(seed)
     model = TextToLatents(new_text_encoder(tokenizer), new_unet())
     ema = Ema(model)
@@ -111,6 +125,7 @@ def train_unet(
     colours = list(COLOURS)
     for step in stage.steps():
         rng = random.Random(seed * 1_000_003 + step)
+        data = wide if step < WIDE_SHARE * steps else close
         rows = torch.tensor([rng.randrange(len(data["latents"])) for _ in range(BATCH)])
         latents = data["latents"][rows].float()
         captions = [random_caption(emoji[data["which"][r]], colours[data["colour"][r]], rng) for r in rows]

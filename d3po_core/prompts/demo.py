@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from d3po_core.demo_model.captions import COLOURS, KINDS, caption
 
+UNSURE = ("a drink", "an asian meal")
+"""Kinds that the model has seen too little of."""
+
 # fmt: off
 NAMES = [
     "a dog face", "a cat face", "a cow face", "a pig face", "a mouse face", "a tiger face", "a lion face", "a fox face",
     "a panda face", "a bear face", "a frog face", "a rabbit face", "a penguin", "a bird", "an owl", "a duck", "a butterfly",
-    "a honeybee", "a lady beetle", "a fish", "a tropical fish", "a whale", "an octopus", "a crab", "a turtle", "a snail",
-    "a spider", "an elephant", "a red apple", "a green apple", "a tangerine", "a lemon", "a banana", "a watermelon", "grapes",
+    "a honeybee", "a lady beetle", "a fish", "a tropical fish", "a whale", "octopus", "a crab", "a turtle", "a snail",
+    "a red apple", "a green apple", "a tangerine", "a lemon", "a banana", "a watermelon", "grapes",
     "a strawberry", "cherries", "a peach", "a pear", "a tomato", "a carrot", "an avocado", "a pineapple", "a doughnut",
     "a cookie", "a cupcake", "a birthday cake", "a hamburger", "a slice of pizza", "a sunflower", "a tulip", "a rose",
-    "a cactus", "a blue heart", "a green heart", "a purple heart", "a ghost", "an extraterrestrial alien", "a robot face",
+    "cactus", "a blue heart", "a green heart", "a purple heart", "a ghost", "an extraterrestrial alien", "a robot face",
     "a clown face", "a grinning face", "a winking face", "a sleeping face", "a crying face",
-    "a face with party horn and party hat", "a smiling face with sunglasses",
+    "a face with party horn and party hat", "smiling face with sunglasses",
 ]
 # fmt: on
 
 
 def demo_prompts() -> list[str]:
     """Every phrase on every background and on none, kinds first."""
-    phrases = list(dict.fromkeys([kind for pair in KINDS.values() for kind in pair] + ["an animal face", *NAMES]))
+    kinds = [phrase for pair in KINDS.values() for phrase in pair if phrase not in UNSURE]
+    phrases = list(dict.fromkeys([*kinds, "an animal face", *NAMES]))
     return [caption(phrase, colour) for colour in (None, *COLOURS) for phrase in phrases]
