@@ -32,7 +32,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(look: Callable[[], T], seconds: float = 60, every: float = 0.1) -> T:
+def eventually(look: Callable[[], T], seconds: float = 120, every: float = 0.1) -> T:
     """The first truthy value that `look` gives."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
@@ -70,7 +70,7 @@ class Up:
         return f"http://127.0.0.1:{self.port}"
 
     def wait_until_ready(self) -> Up:
-        eventually(lambda: len(self.lines) >= 2 or self.process.poll() is not None, 90)
+        eventually(lambda: len(self.lines) >= 2 or self.process.poll() is not None)
         assert self.process.poll() is None, "\n".join(self.said)
         return self
 
@@ -124,7 +124,7 @@ def answer(response: httpx.Response) -> Any:
     return response.json()
 
 
-def round_ended(client: httpx.Client, round_id: str, seconds: float = 90) -> dict[str, Any]:
+def round_ended(client: httpx.Client, round_id: str, seconds: float = 240) -> dict[str, Any]:
     """The round once it is over, however it ended."""
 
     def over() -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.stack import Up, answer, eventually, round_ended, vote_on_everything
 
-pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults")]
+pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults"), pytest.mark.timeout(600)]
 
 
 def groups_landed(api: httpx.Client, round_id: str) -> int:
