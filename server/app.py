@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from server import api, pages
 from server.api import health
+from server.api.limits import BodyLimit
 from server.api.traffic import Traffic
 from server.errors import Conflict, D3poError, Gone, Invalid, MethodNotAllowed, NotFound, TooLarge, Unavailable, describe
 from server.pages.errors import render_error
@@ -37,6 +38,7 @@ def create_app() -> FastAPI:
     )
     # Event streams end when this is set; `d3po serve` sets it before the web server waits for open connections.
     app.state.stopping = threading.Event()
+    app.add_middleware(BodyLimit)
     app.add_middleware(Traffic)
     app.include_router(api.router, prefix="/api/v1")
     app.include_router(health.router)

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from migrations.run import upgrade
 from server import db
-from server.models import Base
 from server.settings import Settings, get_settings
 from server.storage import Storage
 from tests import factories
-from tests.databases import scratch_postgres
+from tests.databases import empty_postgres, scratch_postgres
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +60,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
     yield engine
     if engine.dialect.name == "postgresql":
         with engine.begin() as connection:
-            connection.execute(text("TRUNCATE " + ", ".join(Base.metadata.tables) + " CASCADE"))
+            empty_postgres(connection)
     engine.dispose()
     db.get_engine.cache_clear()
 
@@ -80,7 +79,7 @@ def storage(settings: Settings) -> Storage:
 
 
 @pytest.fixture
-def client(engine: Engine) -> Iterator[TestClient]:
+def client(session: Session) -> Iterator[TestClient]:
     """The web application without anybody signed in; `client.headers.update(factories.bearer(user))` signs in."""
     from server.app import create_app
 

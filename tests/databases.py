@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
+
+from server.models import Base
 
 POSTGRES = os.environ.get("D3PO_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 
@@ -33,6 +35,7 @@ def scratch_postgres() -> Iterator[str]:
     try:
         with server.connect() as connection:
             connection.execute(text(f"CREATE DATABASE {name}"))
+            connection.execute(text(f"ALTER DATABASE {name} SET synchronous_commit = off"))
     except OperationalError as error:
         server.dispose()
         missing(f"PostgreSQL is not reachable at {make_url(POSTGRES).host}: {error.orig}")
@@ -42,3 +45,10 @@ def scratch_postgres() -> Iterator[str]:
         with server.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
         server.dispose()
+
+
+def empty_postgres(connection: Connection) -> None:
+    """Deletes all rows; for the few that a test leaves this is many times faster than TRUNCATE."""
+    connection.execute(text("UPDATE rounds SET checkpoint_id = NULL, opponent_id = NULL"))
+    for table in reversed(Base.metadata.sorted_tables):
+        connection.execute(table.delete())

@@ -29,11 +29,18 @@ class Traffic:
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
-                requests.labels(scope["method"], route, message["status"]).observe(time.perf_counter() - started)
+                requests.labels(scope["method"], _route(scope), message["status"]).observe(time.perf_counter() - started)
             await send(message)
 
         await self.app(scope, receive, observed if scope["type"] == "http" else send)
+
+
+def _route(scope: Scope) -> str:
+    """The path with the names of its parameters in place of their values; "none" for what no route answers."""
+    path: str = scope["path"] if "route" in scope else "none"
+    for name, value in scope.get("path_params", {}).items():
+        path = path.replace(f"/{value}", f"/{{{name}}}")
+    return path
 
 
 class Rows(Collector):

@@ -8,11 +8,20 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from server.errors import Invalid
 from server.models import Outcome, Task
 
 MAX_FLAGS = 20
+EXAMPLE: JsonDict = {
+    "vote_id": "0b8f7c0e-5d0e-4c51-9a53-3e3f1a1f7a10",
+    "outcome": "best",
+    "best_image_id": "019ab3c7f0a21b2c3d4e5f60718293a4",
+    "flags": {"019ab3c7f0a21b2c3d4e5f60718293a4": ["distorted"]},
+    "shown_at": "2026-01-31T12:00:00Z",
+    "decided_at": "2026-01-31T12:00:02Z",
+}
 
 
 def _uuid(value: str) -> str:
@@ -28,7 +37,7 @@ VoteId = Annotated[str, AfterValidator(_uuid)]
 class Ballot(BaseModel):
     """One vote as the client states it. `supersedes` names the person's own earlier vote on this task, to edit it."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     vote_id: VoteId = Field(description="A UUID made by the client; sending the same vote again is harmless.")
     outcome: Literal["best", "ranking", "tie", "all_bad", "skip"]

@@ -1,0 +1,202 @@
+"""The command d3po, as people type it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from server import cli
+from server.db import read_scope, session_scope
+from server.domain import people, rounds
+from server.models import Job, Membership, Project, Round, State, User
+from tests import factories
+
+D3po = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def d3po(engine: Engine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> D3po:
+    """Runs the command in this process; gives its exit status, standard output and standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["d3po", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        return int(ended.value.code or 0), told.out, " ".join(told.err.split())
+
+    return run
+
+
+@pytest.fixture
+def project(session: Session) -> Project:
+    project = factories.project(name="Emoji")
+    factories.admin(name="root")
+    factories.commit()
+    return project
+
+
+def test_a_first_admin_and_a_first_project(d3po: D3po) -> None:
+    assert d3po("project", "create", "Emoji") == (1, "", "There is no admin yet. Run `d3po user add NAME --role admin` first.")
+    status, token, told = d3po("user", "add", "root", "--role", "admin")
+    assert (status, "root is admin" in told, "/sign-in/" in told) == (0, True, True)
+    with read_scope() as session:
+        assert people.user_of_token(session, token.strip()).is_admin
+    status, project_id, _ = d3po("project", "create", "Emoji", "--mode", "pairwise")
+    with read_scope() as session:
+        assert session.get_one(Project, project_id.strip()).mode == "pairwise"
+    assert d3po("project", "create", "Emoji")[::2] == (1, "There is already a project called Emoji. Choose another name.")
+
+
+def test_members_join_the_only_project_or_the_named_one(d3po: D3po, project: Project) -> None:
+    assert d3po("user", "add", "Bob", "--role", "operator")[0] == 0
+    with read_scope() as session:
+        bob = session.scalars(select(User).where(User.name == "Bob")).one()
+        assert session.get_one(Membership, (project.id, bob.id)).role == "operator"
+    assert d3po("user", "add", "Eve", "--role", "boss")[::2] == (
+        1,
+        "The role must be admin, operator or annotator, you wrote boss.",
+    )
+    assert d3po("user", "add", "Eve", "--project", "Other")[0] == 1
+
+
+def test_sample_enqueues_and_says_which_round(d3po: D3po, project: Project) -> None:
+    status, round_id, told = d3po(
+        "sample", "Emoji", "--prompt", "a cat", "--prompt", "a dog", "--images-per-prompt", "4", "--no-watch"
+    )
+    assert (status, told) == (0, "Round 1 is queued.")
+    with read_scope() as session:
+        assert session.get_one(Round, round_id.strip()).params["images_per_prompt"] == 4
+        assert len(session.scalars(select(Job)).all()) == 2
+
+
+def test_prompts_come_from_a_file_too(d3po: D3po, project: Project, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat\n\na dog\n")
+    assert d3po("sample", "--prompts-file", str(tmp_path / "prompts.txt"), "--no-watch")[0] == 0
+    (tmp_path / "empty.txt").touch()
+    assert d3po("sample", "--prompts-file", str(tmp_path / "empty.txt"))[::2] == (1, "A round needs at least one prompt.")
+
+
+def test_bad_values_are_the_same_sentences_as_everywhere(d3po: D3po, project: Project) -> None:
+    assert d3po("sample", "--steps", "0")[2].startswith("num_inference_steps must be at least 1, you sent 0.")
+    assert d3po("sample", "--eta", "2")[2].startswith("eta must be at most 1, you sent 2.")
+    assert d3po("train")[2].startswith("There are 0 usable pairs to train on")
+    assert d3po("duel")[2].startswith("A duel needs two different checkpoints")
+    assert d3po("sample", "Other")[2].startswith("There is no project called Other.")
+
+
+def test_train_and_duel_enqueue(d3po: D3po, session: Session, project: Project) -> None:
+    factories.vote(factories.task(project), factories.annotator(project))
+    factories.commit()
+    assert d3po("train", "--beta", "0.5", "--no-watch")[0] == 0
+    factories.checkpoint(project)
+    factories.commit()
+    assert d3po("duel", "--prompt", "a cat", "--seed", "1", "--seed", "2", "--no-watch")[0] == 0
+    launched = {job.kind: session.get_one(Round, job.round_id).params for job in session.scalars(select(Job))}
+    assert (launched["train"]["beta"], launched["duel"]["seeds"], launched["duel"]["items"]) == (0.5, [1, 2], 2)
+
+
+@pytest.mark.parametrize(("state", "status", "told"), [("done", 0, ""), ("failed", 1, "The model folder is missing.")])
+def test_watching_ends_with_the_round(d3po: D3po, project: Project, state: str, status: int, told: str) -> None:
+    def finish() -> None:
+        with session_scope() as session:
+            for job in session.scalars(select(Job)):
+                job.state, job.error = State(state), "The model folder is missing." if state == "failed" else ""
+                rounds.settle(session, session.get_one(Round, job.round_id))
+
+    ended = _when(lambda: _exists(Job), finish)
+    answer = d3po("sample", "--prompt", "a cat")
+    ended.join()
+    assert (answer[0], told in answer[2]) == (status, True)
+
+
+def _exists(table: type) -> bool:
+    with read_scope() as session:
+        return session.scalar(select(table).limit(1)) is not None
+
+
+def _when(ready: Callable[[], bool], act: Callable[[], None]):  # type: ignore[no-untyped-def]
+    import threading
+
+    def wait() -> None:
+        while not ready():
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def test_status_shows_rounds_and_pairs(d3po: D3po, project: Project) -> None:
+    factories.vote(factories.task(project), factories.annotator(project))
+    factories.commit()
+    status, shown, _ = d3po("status")
+    assert (status, "Emoji: base model, 2 usable pairs, 0 tasks wait for votes" in shown, "sample" in shown) == (0, True, True)
+
+
+def test_doctor_names_what_is_wrong(d3po: D3po, monkeypatch: pytest.MonkeyPatch) -> None:
+    from server.settings import get_settings
+
+    monkeypatch.setenv("D3PO_BASE_MODEL", "/nowhere/model")
+    get_settings.cache_clear()
+    status, shown, _ = d3po("doctor")
+    assert status == 1
+    assert [line.split(":")[0] for line in shown.splitlines()] == [
+        "ok    database", "ok    broker", "ok    disk", "FAIL  model", "ok    device"
+    ]  # fmt: skip
+
+
+def test_an_empty_database_is_explained(tmp_path: Path) -> None:
+    environment = {"D3PO_DATA_DIR": str(tmp_path), "D3PO_DATABASE_URL": f"sqlite:///{tmp_path / 'd3po.db'}", "PATH": ""}
+    command = [sys.executable, "-m", "server.cli"]
+    ended = subprocess.run([*command, "status"], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "Run `d3po migrate`" in ended.stderr, "Traceback" in ended.stderr) == (1, True, False)
+    assert subprocess.run([*command, "migrate"], env=environment, capture_output=True, check=False).returncode == 0
+    ended = subprocess.run([*command, "status"], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, "There is no project yet." in ended.stderr) == (0, True)
+
+
+class TestServe:
+    @pytest.fixture
+    def address(self, settings: object) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        yield process, f"http://127.0.0.1:{port}"
+        process.kill()
+        process.wait()
+
+    def test_open_event_streams_do_not_hold_up_the_end(
+        self, session: Session, project: Project, address: tuple[subprocess.Popen[bytes], str]
+    ) -> None:
+        process, url = address
+        round_ = factories.round_(project, state=State.RUNNING)
+        headers = factories.bearer(factories.operator(project))
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/healthz", timeout=5).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/api/v1/rounds/{round_.id}/events", headers=headers)) as stream:
+            assert stream.readline() == b"event: progress\n"
+            process.send_signal(signal.SIGTERM)
+            asked = time.monotonic()
+            stream.read()
+        assert process.wait(timeout=30) in (0, -signal.SIGTERM)
+        assert time.monotonic() - asked < 5

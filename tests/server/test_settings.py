@@ -1,0 +1,62 @@
+"""Settings come from the environment, and each is described."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from server.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("D3PO_DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_the_database_lies_in_the_data_folder_unless_told_otherwise(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().database_url == f"sqlite:///{data_dir}/d3po.db"
+    monkeypatch.setenv("D3PO_DATABASE_URL", "postgresql+psycopg://d3po@db/d3po")
+    assert Settings().database_url == "postgresql+psycopg://d3po@db/d3po"
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "place"),
+    [
+        ("demo", "demo", None),
+        ("/models/sd15", "sd15", "/models/sd15"),
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
+    ],
+)
+def test_a_base_model_is_a_name_a_folder_or_a_hub_id(
+    monkeypatch: pytest.MonkeyPatch, given: str, name: str, place: str | None
+) -> None:
+    monkeypatch.setenv("D3PO_BASE_MODEL", given)
+    settings = Settings()
+    assert settings.base_model == name
+    assert settings.base_models[name] == (place or settings.base_models["demo"])
+    assert "demo" in settings.base_models
+
+
+def test_more_base_models_are_named_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D3PO_BASE_MODELS", '{"sdxl": "/models/sdxl"}')
+    assert Settings().base_models.keys() == {"demo", "sdxl"}
+
+
+def test_the_signing_key_is_made_once_and_for_its_owner_only(data_dir: Path) -> None:
+    key = Settings().signing_key
+    assert len(key) == 64
+    assert Settings().signing_key == key
+    assert stat.S_IMODE((data_dir / "secret_key").stat().st_mode) == 0o600
+
+
+def test_a_given_key_is_not_written_down(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("D3PO_SECRET_KEY", "given")
+    assert Settings().signing_key == b"given"
+    assert list(data_dir.iterdir()) == []
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
