@@ -1,4 +1,4 @@
-"""Server-sent events for pages: every second the parts of a page that changed, as HTML by name.
+"""Server-sent events for pages: about every second the parts of a page that changed, as HTML by name.
 
 The stream holds no database session and no thread between two events, and ends when the server stops.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 
 from fastapi import Request
@@ -17,6 +18,8 @@ from server.errors import D3poError
 from server.pages.visit import Visit, reading
 
 SECONDS_BETWEEN = 1.0
+# A page that takes long to draw (many votes) is drawn less often, so that watching never takes more than a fifth of a core.
+REST_PER_SECOND_SPENT = 4.0
 Parts = Callable[[Visit], dict[str, str]]
 
 
@@ -27,12 +30,16 @@ def stream(request: Request, parts: Parts) -> StreamingResponse:
 async def _events(request: Request, parts: Parts) -> AsyncIterator[str]:
     sent: dict[str, str] = {}
     try:
-        while not (request.app.state.stopping.is_set() or await request.is_disconnected()):
+        while not await request.is_disconnected():
+            started = time.monotonic()
             fresh = await run_in_threadpool(_read, request, parts)
+            spent = time.monotonic() - started
             changed = {name: html for name, html in fresh.items() if sent.get(name) != html}
             yield f"event: update\ndata: {json.dumps(changed)}\n\n" if changed else ": still here\n\n"
+            if request.app.state.stopping.is_set():
+                return
             sent = fresh
-            await asyncio.sleep(SECONDS_BETWEEN)
+            await asyncio.sleep(max(SECONDS_BETWEEN, REST_PER_SECOND_SPENT * spent))
     except D3poError:
         yield "event: end\ndata: {}\n\n"
 

@@ -12,7 +12,7 @@ from server.domain.duels import DuelResult
 from server.domain.pairs import Usable
 from server.domain.rounds import Progress
 from server.models import Checkpoint, Project, Round, State
-from server.pages.templating import duration, percent, title
+from server.pages.templating import duration, percent, the, title
 
 ACTIVE = (State.QUEUED, State.RUNNING)
 
@@ -100,7 +100,7 @@ def _after_training(seen: Overview, project_url: str) -> Suggestion:
     if seen.current and seen.duel and _lost(seen.duel):
         rival = seen.duelled[1]
         fields = {"checkpoint_id": rival.id if rival else checkpoints.BASE}
-        return Suggestion(f"roll back to {title(rival)}", action=f"{project_url}/promote", fields=fields)
+        return Suggestion(f"roll back to {the(rival)}", action=f"{project_url}/promote", fields=fields)
     return Suggestion("sample images", action=f"{project_url}/sample-rounds")
 
 
@@ -139,7 +139,7 @@ def _duel(seen: Overview) -> Stage:
     if row is None or result is None:
         return Stage("Duel", "#launch", "not yet", ["Shows whether the new checkpoint wins."])
     progress = seen.progress[row.id]
-    lines = [f"{title(seen.duelled[0])} against {title(seen.duelled[1])}"]
+    lines = [f"{the(seen.duelled[0])} against {the(seen.duelled[1])}"]
     lines += [f"{result.waiting} of {progress.total} wait for a vote"] if result.waiting else []
     return Stage("Duel", f"/rounds/{row.id}", headline(result), lines + _state_lines(row, progress), _running(row, progress))
 

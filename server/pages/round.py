@@ -14,7 +14,7 @@ from server.domain import duels, projects, rounds
 from server.models import Checkpoint, Group, Project, Round, User
 from server.pages import live
 from server.pages.overview import headline, opponents
-from server.pages.templating import title
+from server.pages.templating import the, title
 from server.pages.training_plots import charts
 from server.pages.visit import Visit, Visiting, csv
 
@@ -70,7 +70,7 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
 
 def _duel(session: Session, row: Round) -> Duel:
     result, (one, other) = duels.result(session, row), opponents(session, row)
-    told = f"{title(one).capitalize()} won {result.wins} and lost {result.losses} comparisons with {title(other)}"
+    told = f"{title(one).capitalize()} won {result.wins} and lost {result.losses} comparisons with {the(other)}"
     extra = [f"{result.ties} were ties", f"{result.skipped} skipped", f"{result.waiting} wait for a vote"]
     counts = [text for text in extra if not text.startswith("0 ")]
     return Duel(headline(result), f"{'; '.join([told, *counts])}. In brackets the 95 % interval (Wilson).")

@@ -46,6 +46,11 @@ def title(thing: Round | Checkpoint | None) -> str:
     return f"{KINDS[thing.kind]} {thing.number}" if isinstance(thing, Round) else f"checkpoint {thing.number}"
 
 
+def the(checkpoint: Checkpoint | None) -> str:
+    """The same inside a sentence: "the base model", "checkpoint 3"."""
+    return "the base model" if checkpoint is None else title(checkpoint)
+
+
 def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
@@ -93,7 +98,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(static=static, user=None, project=None, runs_project=False, section="", csrf_token="")
-    for name in (title, duration, ago, exact, progress_text, percent, image_url):
+    for name in (title, the, duration, ago, exact, progress_text, percent, image_url):
         environment.filters[name.__name__] = name
     return environment
 

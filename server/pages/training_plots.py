@@ -8,8 +8,8 @@ from statistics import fmean
 from server.models import Metric
 from server.pages.charts import Chart, Point, draw
 
-MOST_POINTS = 100
-COIN_LOSS = 0.693
+MOST_POINTS = 40
+COIN_LOSS = 0.6931
 
 
 def charts(metrics: Sequence[Metric], csv: str) -> list[Chart]:
@@ -23,7 +23,7 @@ def _loss(metrics: Sequence[Metric], csv: str) -> Chart | None:
         way = (
             "It falls: the votes are being learned." if last < first else "It does not fall: little was learned from these votes."
         )
-        return f"From {first:.3f} to {last:.3f} (a coin: {COIN_LOSS}). {way}"
+        return f"From {first:.4f} to {last:.4f} (a coin: {COIN_LOSS}). {way}"
 
     return _draw(_by_value(metrics, "loss"), csv, "Loss", "loss (nats a pair)", caption)
 

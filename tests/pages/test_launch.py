@@ -97,5 +97,5 @@ def test_promote_and_roll_back(project: Project, alice: User, browse: Browse) ->
     browser.post(f"/p/{project.id}/promote", checkpoint_id=first.id)
     assert f"drawn by <strong>checkpoint {first.number}</strong>" in browser.get(f"/p/{project.id}/checkpoints").text
     browser.post(f"/p/{project.id}/promote", checkpoint_id="base")
-    assert "drawn by <strong>base model</strong>" in browser.get(f"/p/{project.id}/checkpoints").text
+    assert "drawn by <strong>the base model</strong>" in browser.get(f"/p/{project.id}/checkpoints").text
     assert count(Checkpoint) == 2

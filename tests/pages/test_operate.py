@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import threading
 
 from server.models import Project, State, User
 from tests import factories
@@ -54,7 +53,7 @@ def test_win_rates_against_the_base_model_are_drawn_and_downloadable(
 
 def test_the_stream_sends_every_part_and_ends_with_the_server(project: Project, alice: User, browse: Browse) -> None:
     browser = browse(alice)
-    threading.Timer(0.5, browser.client.app.state.stopping.set).start()
+    browser.client.app.state.stopping.set()
 
     answer = browser.get(f"/p/{project.id}/events")
 

@@ -62,7 +62,7 @@ def test_a_new_checkpoint_duels(session: Session, project: Project) -> None:
     assert suggest(session, project) == wanted
 
 
-@pytest.mark.parametrize(("losses", "label"), [(0, "sample images"), (10, "roll back to base model")])
+@pytest.mark.parametrize(("losses", "label"), [(0, "sample images"), (10, "roll back to the base model")])
 def test_after_a_duel(losses: int, label: str, session: Session, project: Project, bob: User) -> None:
     checkpoint = factories.checkpoint(project)
     duel = factories.round_(project, "duel", checkpoint_id=checkpoint.id, params={"items": 10})
@@ -95,4 +95,4 @@ def test_a_duel_shows_its_win_rate_with_the_interval(session: Session, project: 
 
     shown = stage(session, project, "Duel")
 
-    assert (shown.figure, shown.lines) == ("75 % [30, 95]", [f"checkpoint {checkpoint.number} against base model"])
+    assert (shown.figure, shown.lines) == ("75 % [30, 95]", [f"checkpoint {checkpoint.number} against the base model"])

@@ -53,7 +53,7 @@ def test_a_duel_tells_wins_losses_and_the_interval(project: Project, alice: User
     page = browse(alice).get(f"/rounds/{duel.id}").text
 
     assert "50 % [9, 91]" in page
-    assert f"Checkpoint {checkpoint.number} won 1 and lost 1 comparisons with base model; 1 wait for a vote." in page
+    assert f"Checkpoint {checkpoint.number} won 1 and lost 1 comparisons with the base model; 1 wait for a vote." in page
     for task in tasks:
         assert all(image.id not in page for image in task.group.images)  # the duel stays blind for an operator who votes
 
