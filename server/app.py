@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
 from starlette.exceptions import HTTPException
 
 from server import api, pages
@@ -43,7 +43,7 @@ def create_app() -> FastAPI:
     app.include_router(api.router, prefix="/api/v1")
     app.include_router(health.router)
     pages.install(app)
-    for kind in (D3poError, RequestValidationError, HTTPException, IntegrityError, OperationalError, Exception):
+    for kind in (D3poError, RequestValidationError, HTTPException, StatementError, UnicodeEncodeError, Exception):
         app.add_exception_handler(kind, _answer)
     return app
 
@@ -68,6 +68,10 @@ def _as_sentence(error: Exception) -> D3poError:
     if isinstance(error, OperationalError):
         log.warning("The database did not answer: %s", error)
         return Unavailable("The database is busy or does not answer. Nothing was changed; try again in a moment.")
+    if isinstance(error, DataError | UnicodeEncodeError) or type(error) is StatementError:
+        return Invalid(
+            "Something that was sent cannot be stored, such as a NUL character or an impossible date. Nothing was changed."
+        )
     log.error("An unexpected error.", exc_info=error)
     return D3poError("Something unexpected went wrong, and nothing was changed. The server's log has the details.")
 

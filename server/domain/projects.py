@@ -89,7 +89,7 @@ def sampling_of(project: Project, **changes: Any) -> dict[str, Any]:
 
 def place(after: str) -> int:
     """Where a page of a numbered list starts."""
-    if not after.isdecimal():
+    if not after.isdecimal() or len(after) > 9:
         raise Invalid("`after` must be the `next` of the page before.")
     return int(after)
 

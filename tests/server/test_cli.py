@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from server import cli
 from server.db import read_scope, session_scope
 from server.domain import people, rounds
 from server.models import Job, Membership, Project, Round, State, User
+from server.settings import get_settings
 from tests import factories
 
 D3po = Callable[..., tuple[int, str, str]]
@@ -125,9 +127,7 @@ def _exists(table: type) -> bool:
         return session.scalar(select(table).limit(1)) is not None
 
 
-def _when(ready: Callable[[], bool], act: Callable[[], None]):  # type: ignore[no-untyped-def]
-    import threading
-
+def _when(ready: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
     def wait() -> None:
         while not ready():
             time.sleep(0.05)
@@ -146,8 +146,6 @@ def test_status_shows_rounds_and_pairs(d3po: D3po, project: Project) -> None:
 
 
 def test_doctor_names_what_is_wrong(d3po: D3po, monkeypatch: pytest.MonkeyPatch) -> None:
-    from server.settings import get_settings
-
     monkeypatch.setenv("D3PO_BASE_MODEL", "/nowhere/model")
     get_settings.cache_clear()
     status, shown, _ = d3po("doctor")

@@ -258,7 +258,7 @@ class TestLists:
                 break
         assert seen == numbers[::-1]
 
-    @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 1000}, {"after": "x"}])
+    @pytest.mark.parametrize("params", [{"limit": 0}, {"limit": 1000}, {"after": "x"}, {"after": "9" * 30}])
     def test_bad_places_get_a_sentence(self, client: TestClient, project: Project, boss: Any, params: Any) -> None:
         assert client.get(f"/api/v1/projects/{project.id}/rounds", params=params, headers=boss).status_code == 422
 

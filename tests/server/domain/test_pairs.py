@@ -12,6 +12,7 @@ from server.errors import Invalid
 from server.models import Group, Outcome, Project, State, Task, User
 from tests import factories
 from tests.databases import on_both_databases
+from tests.queries import recorded_queries
 
 pytestmark = on_both_databases
 
@@ -127,8 +128,6 @@ def test_the_sentence_says_what_is_missing(session: Session, project: Project, a
 
 
 def test_the_cost_does_not_grow_with_the_votes(session: Session, project: Project, alice: User) -> None:
-    from tests.queries import recorded_queries
-
     counts = []
     for _ in range(2):
         for _ in range(3):
