@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import httpx
 import pytest
 
@@ -13,34 +11,37 @@ pytestmark = [pytest.mark.stack, pytest.mark.xdist_group("faults"), pytest.mark.
 
 
 @pytest.fixture
-def long_training(api: httpx.Client, project_id: str) -> dict[str, Any]:
-    """A training round that has logged its first steps and would take minutes."""
+def votes(api: httpx.Client, project_id: str) -> int:
+    """Votes on two fresh groups of the current policy."""
     policy = {"checkpoint_id": "current", "prompts": ["a fish", "a cat"], "num_inference_steps": 4}
     drawn = answer(api.post(f"/projects/{project_id}/sample-rounds", json=policy))
     assert round_ended(api, drawn["id"])["state"] == "done"
-    vote_on_everything(api, project_id)
-    launched = dict(answer(api.post(f"/projects/{project_id}/training-rounds", json={"epochs": 100, "timesteps_per_update": 1})))
+    return vote_on_everything(api, project_id)
+
+
+def begun_training(api: httpx.Client, project_id: str, epochs: int) -> str:
+    """The id of a training round that has logged its first steps."""
+    body = {"epochs": epochs, "timesteps_per_update": 1, "votes": "new"}
+    launched = answer(api.post(f"/projects/{project_id}/training-rounds", json=body))
     eventually(lambda: answer(api.get(f"/rounds/{launched['id']}"))["progress"]["done"] > 2)
-    return launched
+    return str(launched["id"])
 
 
-def test_a_cancelled_training_stops_within_seconds(
-    up: Up, api: httpx.Client, long_training: dict[str, Any], project_id: str
-) -> None:
+def test_a_cancelled_training_stops_within_seconds(up: Up, api: httpx.Client, project_id: str, votes: int) -> None:
+    round_id = begun_training(api, project_id, epochs=100)
     assert up.find("worker.train")
-    answer(api.post(f"/rounds/{long_training['id']}/cancel"))
+    answer(api.post(f"/rounds/{round_id}/cancel"))
     eventually(lambda: up.find("worker.train") is None, 60)
-    ended = round_ended(api, long_training["id"])
+    ended = round_ended(api, round_id)
     assert (ended["state"], ended["message"]) == ("cancelled", "Cancelled by admin. The votes are kept. Retry runs the rest.")
     assert answer(api.get(f"/projects/{project_id}/checkpoints"))["items"] == []
 
 
-def test_a_killed_training_process_is_started_again(
-    up: Up, api: httpx.Client, long_training: dict[str, Any], project_id: str
-) -> None:
-    child = up.find("python", "-m worker.train") or up.find("worker.train")
-    assert child is not None
-    for process in [*child.children(recursive=True), child]:
+def test_a_killed_training_process_is_started_again(up: Up, api: httpx.Client, project_id: str, votes: int) -> None:
+    round_id = begun_training(api, project_id, epochs=10)
+    launcher = up.find("accelerate", "worker.train")
+    assert launcher is not None
+    for process in [*launcher.children(recursive=True), launcher]:
         process.kill()
-    assert round_ended(api, long_training["id"])["state"] == "done"
+    assert round_ended(api, round_id)["state"] == "done"
     assert len(answer(api.get(f"/projects/{project_id}/checkpoints"))["items"]) == 1

@@ -23,7 +23,6 @@ def gone(processes: list[psutil.Process]) -> bool:
 def test_from_the_first_start_to_the_second(tmp_path: Path, tiny_model: Path) -> None:
     data_dir = tmp_path / "a folder"
     with running(data_dir, tiny_model) as up:
-        ready = time.monotonic()
         assert up.lines[0] == f"ready {up.url}"
         assert up.lines[1].startswith(f"sign in: {up.url}/sign-in/")
         with up.api() as api:
