@@ -120,7 +120,7 @@ def _sample(seen: Overview) -> Stage:
 
 def _vote(seen: Overview) -> Stage:
     waiting = f"{_count(seen.waiting, 'group')} to vote on" if seen.waiting else "nothing waits"
-    lines = [waiting, *([f"lost: {seen.usable.lost}"] if seen.usable.lost else [])]
+    lines = [f"on images that {the(seen.current)} drew", waiting, *([f"lost: {seen.usable.lost}"] if seen.usable.lost else [])]
     return Stage("Vote", f"/p/{seen.project.id}/vote", _count(seen.usable.pairs, "pair"), lines)
 
 

@@ -82,7 +82,10 @@ def test_the_stages_tell_live_numbers(session: Session, project: Project, bob: U
     sample, vote = stage(session, project, "Sample"), stage(session, project, "Vote")
 
     assert (sample.figure, sample.progress.total) == ("2 of 3", 3)
-    assert (vote.figure, vote.lines) == ("2 pairs", ["1 group to vote on", "lost: 1 tie(s)"])
+    assert (vote.figure, vote.lines) == (
+        "2 pairs",
+        ["on images that the base model drew", "1 group to vote on", "lost: 1 tie(s)"],
+    )
     assert stage(session, project, "Train").figure == "not yet"
 
 
