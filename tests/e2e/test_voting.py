@@ -88,7 +88,9 @@ def test_the_next_group_is_painted_without_waiting_for_the_server(
 ) -> None:
     page = visitor(bob).open(path)
     prompts = [loaded(page)]
-    page.wait_for_timeout(500)  # the next three are leased and decoded
+    loads = "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('/images/'))"
+    until(page, f"new Set({loads}).size === 12")
+    page.wait_for_timeout(200)
     page.route("**/api/**", lambda route: None)  # from here on nothing is answered
 
     for _ in range(3):

@@ -29,7 +29,8 @@ export class Stage {
   }
 
   #pick(task, image, index) {
-    const button = byId("pick").content.firstElementChild.cloneNode(true);
+    // Imported, not cloned: an image that passes through the template's own document would be decoded anew.
+    const button = document.importNode(byId("pick").content.firstElementChild, true);
     button.value = image.id;
     button.setAttribute("aria-label", `Image ${index + 1} of ${task.images.length}: pick as best`);
     button.querySelector(".badge").textContent = index + 1;
