@@ -39,8 +39,10 @@ def hold(data_dir: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.seek(0)
+        holder = lock.read() or "unknown"
+        lock.close()
         raise Conflict(
-            f"d3po is already running on {data_dir} (process {lock.read() or 'unknown'}). "
+            f"d3po is already running on {data_dir} (process {holder}). "
             "Nothing was touched. Use that one, stop it first, or give another --data-dir."
         ) from None
     lock.truncate(0)

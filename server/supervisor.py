@@ -81,8 +81,8 @@ class Supervisor:
         self.stopping = False
 
     def listen(self) -> None:
-        """Ctrl-C and SIGTERM end `run`, or interrupt the start."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        """Ctrl-C, SIGTERM and a closed terminal end `run`, or interrupt the start."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._stop_asked)
 
     def start(self, child: Child) -> Child:

@@ -223,8 +223,6 @@ def test_a_stopping_worker_hands_its_jobs_back_free_of_charge(job: Job) -> None:
 
 
 def test_cancelling_while_a_worker_records_is_no_deadlock(job: Job) -> None:
-    if db.get_engine().dialect.name == "sqlite":
-        pytest.skip("SQLite has one writer at a time.")
     claim, ends = claimed(job), []
 
     def end() -> None:
