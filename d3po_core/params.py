@@ -39,6 +39,14 @@ class TrainingParams(Params):
     timesteps_per_update: int = Field(
         default=2, ge=1, le=1000, description="Optimizer step after this many timesteps of a group."
     )
+    timestep_fraction: float = Field(
+        default=0.6, gt=0.0, le=1.0, description="Share of the timesteps that are trained, the noisiest first."
+    )
+    max_kl: float = Field(
+        default=4e-5,
+        gt=0.0,
+        description="A round ends early when the policy is this far from its reference, nats a latent dimension.",
+    )
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     weight_decay: float = Field(default=1e-4, ge=0.0)
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -31,6 +31,7 @@ from d3po_core.transitions import log_prob
 
 ObserveUpdate = Callable[[int, int, dict[str, float]], None]
 RATIO_TOLERANCE = 1e-3
+KL_MEMORY = 0.9
 SAVE_EVERY_SECONDS = 20
 
 
@@ -54,7 +55,8 @@ def train_round(
     """Train a LoRA on the groups' pairs and write the checkpoint folder `out`.
 
     `parent` is the adapter that sampled every group (None: the base model); training starts from it and it is the
-    reference. `observe(update, updates, values)` follows every optimizer step. A killed round called again with the
+    reference. `observe(update, updates, values)` follows every optimizer step. The round ends early once the running
+    average of the KL estimate exceeds `params.max_kl`, so that one round moves only so far from what people saw. A killed round called again with the
     same arguments continues from its last saved state. Raises NoPairs, BadPreference, BadTrajectory or NotFinite.
     """
     if finished := read_manifest(out):
@@ -74,7 +76,10 @@ def train_round(
     for update, (group, pick) in enumerate(plan):
         if update < state.updates:
             continue
+        if state.values.get("kl_average", 0.0) > params.max_kl:
+            break
         values = one_update(denoiser, policy, optimizer, accelerator, group, pick, params)
+        values["kl_average"] = KL_MEMORY * state.values.get("kl_average", 0.0) + (1 - KL_MEMORY) * values["kl"]
         state.advance(update + 1, values)
         observe(update + 1, len(plan), values)
     manifest = save_checkpoint(
@@ -84,7 +89,7 @@ def train_round(
         params=params,
         groups=len(useful),
         pairs=sum(len(group.pairs) for group in useful),
-        updates=len(plan),
+        updates=state.updates,
         final=state.values,
     )
     denoiser.policy = manifest.weights
@@ -101,8 +106,9 @@ def plan_updates(groups: Sequence[TrainingGroup], params: TrainingParams) -> Ite
         order = random.Random(f"{params.seed} {epoch}").sample(range(len(groups)), len(groups))
         for index in order:
             count = len(Trajectory.load(groups[index].path).trainable_steps)
-            steps = random.Random(f"{params.seed} {epoch} {index}").sample(range(count), count)
-            for start in range(0, count, params.timesteps_per_update):
+            noisiest = max(1, round(params.timestep_fraction * count))
+            steps = random.Random(f"{params.seed} {epoch} {index}").sample(range(noisiest), noisiest)
+            for start in range(0, noisiest, params.timesteps_per_update):
                 yield groups[index], steps[start : start + params.timesteps_per_update]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ BATCH = 32
 VARIATIONS = 56
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
+SNR_FLOOR = 0.1
 EMA_DECAY = 0.9985
 WIDE_SHARE = 0.4577
 
@@ -106,36 +108,65 @@ def train_unet(
     close: dict[str, Tensor],
     emoji: list[Emoji],
     tokenizer: CLIPTokenizer,
-    steps: int,
+    steps: tuple[int, int],
     folder: Path,
     seed: int,
 ) -> TextToLatents:
-    """Predict the noise (min-SNR weighted, 10 % caption dropout), the first WIDE_SHARE of the steps on `wide`, the rest on `close`.
+    """Train both modules to predict the noise; returns their averaged weights.
 
-    Returns the averaged weights.
+    First `steps[0]` steps as usual, the first WIDE_SHARE of them on `wide`, the rest on `close`. Then `steps[1]` steps on
+    `close` with more weight on the noisiest timesteps: only there the background's colour is not yet visible in the
+    latents, so only there the model learns to take it from the caption.
     """
     torch.manual_seed(seed)
     model = TextToLatents(new_text_encoder(tokenizer), new_unet())
-    ema = Ema(model)
-    scheduler = new_scheduler()
-    alphas = scheduler.alphas_cumprod
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.03, final_div_factor=100)
-    stage = Stage("unet", folder, steps, model=model, ema=ema, optimizer=optimizer, schedule=schedule)
-    colours = list(COLOURS)
-    for step in stage.steps():
-        rng = random.Random(seed * 1_000_003 + step)
-        data = wide if step < WIDE_SHARE * steps else close
-        rows = torch.tensor([rng.randrange(len(data["latents"])) for _ in range(BATCH)])
-        latents = data["latents"][rows].float()
-        captions = [random_caption(emoji[data["which"][r]], colours[data["colour"][r]], rng) for r in rows]
+    captioned = Captioned(emoji, tokenizer, seed)
+    switch = round(WIDE_SHARE * steps[0])
+    shapes = fit(model, "unet", lambda step: captioned(wide if step < switch else close, step), steps[0], 1e-3, 0.0, folder)
+    return fit(shapes, "unet-colour", lambda step: captioned(close, steps[0] + step), steps[1], 5e-4, SNR_FLOOR, folder)
+
+
+class Captioned:
+    """Batches of latents with the tokens of random captions, 10 % of them empty."""
+
+    def __init__(self, emoji: list[Emoji], tokenizer: CLIPTokenizer, seed: int) -> None:
+        self.emoji, self.tokenizer, self.seed = emoji, tokenizer, seed
+
+    def __call__(self, data: dict[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
+        rng = random.Random(self.seed * 1_000_003 + step)
+        rows = [rng.randrange(len(data["latents"])) for _ in range(BATCH)]
+        colours = list(COLOURS)
+        captions = [random_caption(self.emoji[data["which"][r]], colours[data["colour"][r]], rng) for r in rows]
         captions = ["" if rng.random() < CAPTION_DROPOUT else text for text in captions]
-        tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return data["latents"][rows].float(), tokens
+
+
+def fit(
+    model: TextToLatents,
+    name: str,
+    batch_at: Callable[[int], tuple[Tensor, Tensor]],
+    steps: int,
+    learning_rate: float,
+    snr_floor: float,
+    folder: Path,
+) -> TextToLatents:
+    """Noise prediction with the weight clamp(SNR, snr_floor, MIN_SNR_GAMMA) / SNR; returns the averaged weights."""
+    model.requires_grad_(True).train()
+    ema, scheduler = Ema(model), new_scheduler()
+    alphas = scheduler.alphas_cumprod
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, learning_rate, total_steps=steps, pct_start=0.03, final_div_factor=100
+    )
+    stage = Stage(name, folder, steps, model=model, ema=ema, optimizer=optimizer, schedule=schedule)
+    for step in stage.steps():
+        latents, tokens = batch_at(step)
         timesteps, noise = torch.randint(1000, (BATCH,)), torch.randn_like(latents)
         prediction = model(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
         snr = alphas[timesteps] / (1 - alphas[timesteps])
         error = (prediction - noise).square().mean(dim=(1, 2, 3))
-        loss = (error * snr.clamp(max=MIN_SNR_GAMMA) / snr).mean()
+        loss = (error * snr.clamp(snr_floor, MIN_SNR_GAMMA) / snr).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
