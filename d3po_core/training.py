@@ -56,8 +56,9 @@ def train_round(
 
     `parent` is the adapter that sampled every group (None: the base model); training starts from it and it is the
     reference. `observe(update, updates, values)` follows every optimizer step. The round ends early once the running
-    average of the KL estimate exceeds `params.max_kl`, so that one round moves only so far from what people saw. A killed round called again with the
-    same arguments continues from its last saved state. Raises NoPairs, BadPreference, BadTrajectory or NotFinite.
+    average of the KL estimate exceeds `params.max_kl`, so that it moves only so far from what people saw. A killed
+    round called again with the same arguments continues from its last saved state. Raises NoPairs, BadPreference,
+    BadTrajectory or NotFinite.
     """
     if finished := read_manifest(out):
         return finished
