@@ -49,17 +49,29 @@ class StableDiffusionDenoiser:
         return DdimTransition(self.pipeline.scheduler, num_inference_steps, eta)
 
     def use_adapter(self, folder: Path | None) -> None:
-        """Carry the adapter in `folder` from now on; None: the base model. Raises ModelMissing if it is not there."""
+        """Carry the adapter in `folder` from now on; None: the base model.
+
+        Raises ModelMissing if it is not there or made for another model; the base model is carried then.
+        """
         wanted = "base" if folder is None else adapter_sha256(folder)
         if wanted == self.policy:
             return
         if self.policy != "base":
-            self.pipeline.delete_adapters(ADAPTER)
+            self.pipeline.unload_lora_weights()
         self.policy = "base"
         if folder is not None:
-            self.pipeline.load_lora_weights(str(folder), adapter_name=ADAPTER, local_files_only=True)
+            self._load_adapter(folder)
             self.policy = wanted
         self.pipeline.unet.eval().requires_grad_(False)
+
+    def _load_adapter(self, folder: Path) -> None:
+        try:
+            self.pipeline.load_lora_weights(str(folder), adapter_name=ADAPTER, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:  # KeyError: the library's own clean-up after a misfit
+            self.pipeline.unload_lora_weights()  # what was half loaded
+            cause = error.__context__ if isinstance(error, KeyError) and error.__context__ else error
+            reason = str(cause).splitlines()[0].rstrip(":")
+            raise ModelMissing(f"The checkpoint {folder} cannot be loaded onto this base model: {reason}") from error
 
     @torch.no_grad()
     def encode(self, prompts: list[str]) -> Conditioning:

@@ -38,7 +38,7 @@ def test_a_group_says_what_it_is(denoiser: StableDiffusionDenoiser, sampled: Sam
 
 def test_images_of_a_group_share_the_first_latent_and_nothing_else(sampled: Sampled) -> None:
     first, second = (group.trajectory.latents for group in sampled.groups)
-    assert first.shape == (3, 5, 4, 16, 16)
+    assert first.shape == (3, 5, 4, 8, 8)
     assert torch.equal(first[0, 0], first[1, 0])
     assert torch.equal(first[0, 0], first[2, 0])
     assert not torch.equal(first[0, 0], second[0, 0])
@@ -136,7 +136,7 @@ def test_a_duels_image_does_not_depend_on_its_batch(denoiser: StableDiffusionDen
 def test_a_trained_policy_draws_something_else_from_the_same_noise(denoiser: StableDiffusionDenoiser, trained: Path) -> None:
     base = sample_duel(denoiser, ITEMS, DUEL)
     denoiser.use_adapter(trained)
-    assert all(difference(a, b) > 1 for a, b in zip(base, sample_duel(denoiser, ITEMS, DUEL), strict=True))
+    assert all(difference(a, b) > 0.05 for a, b in zip(base, sample_duel(denoiser, ITEMS, DUEL), strict=True))
 
 
 def test_seeds_are_the_same_on_every_machine() -> None:

@@ -55,7 +55,8 @@ def test_every_update_is_observed_with_its_figures(denoiser: StableDiffusionDeno
     first, last = seen[0][2], seen[-1][2]
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert first["log_ratio_mean"] == pytest.approx(0, abs=1e-4)
-    assert set(first) == {"loss", "pair_accuracy", "log_ratio_mean", "log_ratio_std", "clip_fraction", "kl", "grad_norm"}
+    figures = {"loss", "pair_accuracy", "log_ratio_mean", "log_ratio_std", "clip_fraction", "kl", "kl_average", "grad_norm"}
+    assert set(first) == figures
     assert all(math.isfinite(value) for _, _, values in seen for value in values.values())
     assert manifest.final == last
 
@@ -191,7 +192,7 @@ def test_a_pair_of_an_image_that_is_not_there_is_refused_before_training(
 ) -> None:
     broken = dataclasses.replace(sampled.stored[1], pairs=[pair])
     seen: list[int] = []
-    with pytest.raises(BadPreference, match="1.safetensors, which holds 3 images"):
+    with pytest.raises(BadPreference, match=r"1\.safetensors, which holds 3 images"):
         train_round(denoiser, [sampled.stored[0], broken], TRAINING, tmp_path / "c", observe=lambda k, n, v: seen.append(k))
     assert seen == []
 
@@ -203,7 +204,7 @@ def test_another_base_model_is_refused(sampled: Sampled, tmp_path: Path) -> None
 
 
 def test_another_adapter_is_refused(denoiser: StableDiffusionDenoiser, sampled: Sampled, trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadTrajectory, match="0.safetensors was sampled with another adapter"):
+    with pytest.raises(BadTrajectory, match=r"0\.safetensors was sampled with another adapter"):
         train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c", parent=trained)
 
 
@@ -212,7 +213,7 @@ def test_one_group_of_another_adapter_is_found_among_many(
 ) -> None:
     denoiser.use_adapter(trained)
     stray = store(next(sample_groups(denoiser, PROMPTS[:1], SAMPLING, first_position=5)), tmp_path, PAIRS[0])
-    with pytest.raises(BadTrajectory, match="5.safetensors was sampled with another adapter"):
+    with pytest.raises(BadTrajectory, match=r"5\.safetensors was sampled with another adapter"):
         train_round(denoiser, [*sampled.stored, stray], TRAINING, tmp_path / "c")
 
 
@@ -238,7 +239,7 @@ def test_altered_log_probabilities_are_refused(denoiser: StableDiffusionDenoiser
     original = sampled.groups[0].trajectory
     dataclasses.replace(original, log_probs=original.log_probs + 0.01).save(tmp_path / "altered.safetensors")
     altered = TrainingGroup(tmp_path / "altered.safetensors", None, PAIRS[0])
-    with pytest.raises(BadTrajectory, match="differ by 1.0e-02"):
+    with pytest.raises(BadTrajectory, match=r"differ by 1\.0e-02"):
         train_round(denoiser, [altered], TRAINING, tmp_path / "c")
 
 
@@ -269,3 +270,18 @@ def test_a_gradient_that_is_not_finite_ends_the_round_without_a_checkpoint(
     with pytest.raises(NotFinite, match="the checkpoint before this round is unharmed"):
         train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c", observe=poison)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_round_ends_early_once_it_is_far_from_its_reference(
+    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path
+) -> None:
+    near = TRAINING.model_copy(update={"max_kl": 1e-12})
+    manifest = train_round(denoiser, sampled.stored, near, tmp_path / "near")
+    assert 1 < manifest.updates < UPDATES
+
+
+def test_only_the_noisiest_timesteps_are_planned(sampled: Sampled) -> None:
+    half = TRAINING.model_copy(update={"timestep_fraction": 0.5})
+    count = len(sampled.groups[0].trajectory.trainable_steps)
+    planned = {step for _, pick in plan_updates(sampled.stored, half) for step in pick}
+    assert planned == set(range(count // 2))
