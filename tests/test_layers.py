@@ -1,4 +1,4 @@
-"""Who may import whom: d3po_core knows nobody, the server knows no torch and no worker, the worker knows the domain, not the web."""
+"""Who may import whom: the library knows nobody of ours, the server no torch and no worker, the worker nothing of the web."""
 
 from __future__ import annotations
 
