@@ -13,9 +13,10 @@ from server.settings import DEMO_WEIGHTS
 from tests.databases import missing
 from tests.stack import Up, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(600)]
 
-TRAINING_MS = 240_000
+# Generous: the machine may have other work. How fast it should be is measured elsewhere.
+DRAWING_MS, TRAINING_MS = 150_000, 300_000
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 def wait_for_group(page: Page) -> str:
     """The prompt of the group on screen, once its images are painted."""
-    expect(page.locator(".measured .pick img").first).to_be_visible(timeout=60_000)
+    expect(page.locator(".measured .pick img").first).to_be_visible(timeout=DRAWING_MS)
     return page.locator("#prompt").inner_text()
 
 
@@ -59,7 +60,7 @@ def test_from_the_first_start_to_a_better_model(up: Up, chromium: Browser) -> No
 
     page.goto(up.url)
     page.get_by_role("link", name="Operate").first.click()
-    page.get_by_role("button", name="Train on").click()
+    page.locator(".launches").get_by_role("button", name="Train on").click()
     expect(page.locator("[data-live=loop]")).to_contain_text("training round 2")
     page.get_by_role("link", name="training round 2").click()
     expect(page.get_by_role("link", name="See checkpoint 1")).to_be_visible(timeout=TRAINING_MS)
@@ -68,6 +69,6 @@ def test_from_the_first_start_to_a_better_model(up: Up, chromium: Browser) -> No
     page.get_by_role("link", name="See checkpoint 1").click()
     expect(page.get_by_role("heading", name="Checkpoint 1", exact=True)).to_be_visible()
     expect(page.get_by_text("In use: new images are drawn by it.")).to_be_visible()
-    expect(page.locator(".gallery .pair img").nth(1)).to_be_visible(timeout=60_000)
+    expect(page.locator(".gallery .pair img").nth(1)).to_be_visible(timeout=DRAWING_MS)
     assert page.evaluate("fetch(document.querySelector('.gallery img').src).then((answer) => answer.status)") == 200
     assert faults == []
