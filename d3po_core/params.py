@@ -33,7 +33,9 @@ class TrainingParams(Params):
     algorithm: Literal["d3po"] = "d3po"
     beta: float = Field(default=0.1, gt=0.0, le=10_000.0, description="Inverse temperature of the preference model.")
     clip: float = Field(default=0.1, gt=0.0, lt=1.0, description="eps: log-ratios are clamped to log(1-eps)..log(1+eps).")
-    learning_rate: float = Field(default=1e-3, gt=0.0, le=1.0)
+    learning_rate: float = Field(
+        default=2e-3, gt=0.0, le=1.0, description="2e-3 suits the embedded model; begin with 1e-4 for Stable Diffusion 1.5."
+    )
     epochs: int = Field(default=1, ge=1, le=100)
     lora_rank: int = Field(default=8, ge=1, le=256)
     timesteps_per_update: int = Field(
