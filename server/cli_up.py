@@ -18,7 +18,7 @@ from server.errors import D3poError
 from server.settings import get_settings
 from server.supervisor import ChildFailed, Supervisor
 
-START_SECONDS = 60.0
+START_SECONDS = 300.0
 NO_TORCH = "This installation has no PyTorch, so it cannot run models. Install the worker's packages: pip install 'd3po[worker]'."
 progress = Console(stderr=True)
 
@@ -80,13 +80,22 @@ def _start(supervisor: Supervisor, folder: Path, host: str, port: int, show: Cal
     upgrade(get_settings().database_url)
     if not supervisor.wait_for(broker, lambda: embedded.broker_is_up(folder), START_SECONDS):
         return False
-    supervisor.start(embedded.worker(folder))
-    web = supervisor.start(embedded.web(folder, host, port))
     with db.session_scope() as session:
-        if embedded.first_start(session):
-            say("First start: made the demo project and began its first images.")
+        is_first = embedded.first_start(session)
+    worker = supervisor.start(embedded.worker(folder))
+    web = supervisor.start(embedded.web(folder, host, port))
     show("Waiting for the web server")
-    return supervisor.wait_for(web, lambda: embedded.web_is_up(host, port), START_SECONDS)
+    serves = supervisor.wait_for(web, lambda: embedded.web_is_up(host, port), START_SECONDS)
+    if serves and is_first:
+        say("First start: made the demo project and began its first images.")
+        show("Waiting for the worker to load its libraries, so that the first images come soon")
+        return supervisor.wait_for(worker, _first_round_began, START_SECONDS)
+    return serves
+
+
+def _first_round_began() -> bool:
+    with db.read_scope() as session:
+        return embedded.first_round_began(session)
 
 
 def _announce(folder: Path, host: str, port: int) -> None:

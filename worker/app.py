@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 ALIVE = Path(tempfile.gettempdir()) / "d3po-worker-alive"  # for a container's health check
 HAND_BACK_SECONDS = 0.5
 stopping = threading.Event()
+# A pool process that is forked while SQLite is open here inherits locks that nobody will ever release (sqlite.org/howtocorrupt).
+_not_while_forking = threading.Lock()
+os.register_at_fork(
+    before=_not_while_forking.acquire, after_in_parent=_not_while_forking.release, after_in_child=_not_while_forking.release
+)
 
 
 def create_app() -> Celery:
@@ -63,20 +68,31 @@ class Sweeper(bootsteps.StartStopStep):
 def sweep_until_stopped() -> None:
     """Sweep every few seconds; once the worker stops, hand back whatever its pool process still holds."""
     while not stopping.wait(get_settings().sweep_seconds):
-        _in_transaction("sweep", jobs.sweep)
+        _in_transaction("Jobs sent again: %d", lambda session: len(jobs.sweep(session)))
     while True:
-        _in_transaction("hand back", lambda session: jobs.hand_back(session, WORKER))
+        _in_transaction("Jobs handed back: %d", lambda session: jobs.hand_back(session, WORKER))
         time.sleep(HAND_BACK_SECONDS)
 
 
-def _in_transaction(name: str, verb: Callable[[Session], object]) -> None:
+def _in_transaction(report: str, verb: Callable[[Session], int]) -> None:
     try:
-        with db.session_scope() as session:
-            if touched := verb(session):
-                log.info("%s: %s", name, touched)
+        with _not_while_forking:
+            count = _run(verb)
         ALIVE.touch()
     except SQLAlchemyError as error:
-        log.warning("The %s could not reach the database and tries again: %s", name, error)
+        log.warning("The sweep could not reach the database and tries again: %s", error)
+    else:
+        if count:
+            log.info(report, count)
+
+
+def _run(verb: Callable[[Session], int]) -> int:
+    """One transaction on connections of its own, all closed afterwards."""
+    try:
+        with db.session_scope() as session:
+            return verb(session)
+    finally:
+        db.get_engine().dispose()
 
 
 @worker_shutting_down.connect

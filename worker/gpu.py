@@ -54,8 +54,16 @@ def device() -> str:
 def use_threads() -> None:
     import torch
 
-    if threads := get_settings().torch_threads:
-        torch.set_num_threads(threads)
+    if wanted := get_settings().torch_threads:
+        torch.set_num_threads(wanted)
+
+
+def threads() -> int:
+    """What the settings say, else OMP_NUM_THREADS, else every core."""
+    import torch
+
+    use_threads()
+    return torch.get_num_threads()
 
 
 def stay_offline() -> None:

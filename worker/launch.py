@@ -21,7 +21,6 @@ from server.db import session_scope
 from server.domain.jobs import Claim
 from server.domain.recording import record_metrics
 from server.leash import leashed
-from server.settings import get_settings
 from server.storage import sync_folder
 from worker import gpu
 from worker.perform import Broken, Heartbeat
@@ -60,9 +59,8 @@ def _scratch(claim: Claim) -> Path:
 
 
 def _command(round_id: str, folder: Path, parent: Path | None) -> list[str]:
-    threads = get_settings().torch_threads or os.cpu_count() or 1
     flags = ["--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    flags += ["--num_cpu_threads_per_process", str(threads), *(["--cpu"] if gpu.device() == "cpu" else [])]
+    flags += ["--num_cpu_threads_per_process", str(gpu.threads()), *(["--cpu"] if gpu.device() == "cpu" else [])]
     script = ["-m", "worker.train", round_id, str(folder), *([str(parent)] if parent else [])]
     return leashed([sys.executable, "-m", "accelerate.commands.launch", *flags, *script])
 

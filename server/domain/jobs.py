@@ -20,7 +20,7 @@ from server.models import Job, Round, State, now
 from server.settings import get_settings
 
 MAX_ATTEMPTS = 3
-RESEND_WHEN_IDLE = timedelta(seconds=10)
+RESEND_WHEN_IDLE = timedelta(seconds=30)
 RESEND_ALWAYS = timedelta(minutes=5)
 SILENT = f"The worker went silent {MAX_ATTEMPTS} times in this job; out of memory is the usual reason, its log tells."
 

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server import embedded
-from server.domain import people
+from server.domain import jobs, people
 from server.errors import Conflict
 from server.models import Job, Project, Round, User
 
@@ -56,6 +56,15 @@ def test_the_first_start_makes_the_demo_and_the_second_makes_nothing(session: Se
     assert (first.kind, sizes[0], sum(sizes)) == ("sample", 1, first.params["prompts"])
     assert not embedded.first_start(session)
     assert session.scalar(select(func.count()).select_from(Round)) == 1
+
+
+def test_the_first_round_began_once_a_worker_took_a_job(session: Session) -> None:
+    embedded.first_start(session)
+    assert not embedded.first_round_began(session)
+    first = session.scalars(select(Job).order_by(Job.id)).first()
+    assert first is not None
+    assert jobs.claim(session, first.id, "here:1")
+    assert embedded.first_round_began(session)
 
 
 def test_each_start_has_a_fresh_link_for_the_first_admin(session: Session) -> None:

@@ -193,9 +193,9 @@ def test_a_lost_broker_loses_no_work(job: Job, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_lost_message_is_sent_again_while_no_worker_is_busy(job: Job) -> None:
-    sent(job, seconds=9)
+    sent(job, seconds=29)
     assert swept() == []
-    sent(job, seconds=11)
+    sent(job, seconds=31)
     assert swept() == [(job.id, "sample")]
 
 
