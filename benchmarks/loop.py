@@ -42,7 +42,7 @@ PROMPTS = 12
 HELD_OUT = 24
 DUEL = 120
 SCORE_SEED, DUEL_SEED = 77_001, 77_002
-KEEP = 0.9
+KEEP = 0.7
 """Training stops when name retrieval on the held-out set falls below this share of the base model's."""
 
 console = Console(highlight=False)
