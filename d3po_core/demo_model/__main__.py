@@ -12,14 +12,13 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 
 from d3po_core.demo_model import WEIGHTS
 from d3po_core.demo_model.card import write_card
-from d3po_core.demo_model.emoji import fetch, read
+from d3po_core.demo_model.emoji import fetch, nameable, read
 from d3po_core.demo_model.retriever import save_retriever, train_retriever
 from d3po_core.demo_model.text import new_tokenizer
 from d3po_core.demo_model.unet import encode_composites, new_scheduler, train_unet
 from d3po_core.demo_model.vae import refine_decoder, train_vae
 
-VAE_STEPS, DECODER_STEPS, RETRIEVER_STEPS = 1820, 900, 1500
-UNET_STEPS = 4400, 1400
+VAE_STEPS, DECODER_STEPS, RETRIEVER_STEPS, UNET_STEPS = 1820, 900, 1500, 13_000
 SEED = 1
 
 
@@ -40,11 +39,11 @@ def rebuild(
     refined = _kept(build / "vae-refined") or _keep(
         refine_decoder(vae, rgba, steps(DECODER_STEPS), build, SEED), build / "vae-refined"
     )
+    emoji, rgba = nameable(emoji, rgba)
     judge = train_retriever(refined, rgba, steps(RETRIEVER_STEPS), build, SEED)
     tokenizer = new_tokenizer(emoji)
-    wide = encode_composites(refined, emoji, rgba, build / "latents.pt", SEED)
-    close = encode_composites(refined, emoji, rgba, build / "latents-close.pt", SEED, close=True)
-    model = train_unet(wide, close, emoji, tokenizer, (steps(UNET_STEPS[0]), steps(UNET_STEPS[1])), build, SEED)
+    latents = encode_composites(refined, emoji, rgba, build / "latents.pt", SEED)
+    model = train_unet(latents, emoji, tokenizer, steps(UNET_STEPS), build, SEED)
     pipeline = StableDiffusionPipeline(
         vae=refined,
         text_encoder=model.text_encoder,
@@ -58,7 +57,7 @@ def rebuild(
     shutil.rmtree(out, ignore_errors=True)
     pipeline.to(dtype=torch.float16).save_pretrained(out)
     save_retriever(judge, [e.phrases() for e in emoji], out)
-    write_card(out, emoji, rgba, sum(steps(count) for count in UNET_STEPS))
+    write_card(out, emoji, rgba, steps(UNET_STEPS))
 
 
 def _kept(folder: Path) -> AutoencoderKL | None:

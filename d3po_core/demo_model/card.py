@@ -11,7 +11,7 @@ from torch import Tensor
 
 from d3po_core.demo_model.captions import COLOURS, caption
 from d3po_core.demo_model.compose import compose
-from d3po_core.demo_model.emoji import Emoji, is_held_out, nameable
+from d3po_core.demo_model.emoji import Emoji, is_held_out
 from d3po_core.demo_model.judge import background_accuracy, group_spread, load_judge, name_retrieval
 from d3po_core.demo_model.vae import random_composites
 from d3po_core.denoisers import StableDiffusionDenoiser, load_denoiser
@@ -36,8 +36,7 @@ def write_card(folder: Path, emoji: list[Emoji], rgba: Tensor, steps: int) -> No
 
 def measure(denoiser: StableDiffusionDenoiser, folder: Path, emoji: list[Emoji], rgba: Tensor) -> dict[str, float]:
     """Reconstruction error, accuracy on held-out (emoji, colour) combinations, spread within groups."""
-    shown = [emoji[i] for i in nameable(emoji)]
-    held_out = [caption(e.name, colour) for e in shown for colour in COLOURS if is_held_out(e, colour)]
+    held_out = [caption(e.name, colour) for e in emoji for colour in COLOURS if is_held_out(e, colour)]
     prompts = held_out[:: max(1, len(held_out) // 96)][:96]
     drawn = sample_duel(denoiser, [(prompt, 0) for prompt in prompts], DuelParams(guidance_scale=GUIDANCE))
     kinds = prompt_set("demo").held_out(64, seed=0)
@@ -101,7 +100,7 @@ One prompt a row, six images each, guidance 5, 20 steps: {prompts}.
 | U-Net and text encoder steps (batch 32) | {training_steps} |
 | reconstruction error of the autoencoder (mean absolute, 0..255) | {reconstruction_error:.1f} |
 | background colour right, held-out combinations of name and colour | {background_accuracy:.0%} |
-| name retrieved among 438, held-out combinations of name and colour | {name_retrieval:.0%} |
+| name retrieved among 181, held-out combinations of name and colour | {name_retrieval:.0%} |
 | name, kind or family retrieved, held-out prompts of the demo prompt set | {prompt_set_retrieval:.0%} |
 | the judge itself on clean composites (the ceiling of the two above) | {judge_on_composites:.0%} |
 | spread within a group (mean absolute pixel difference, 0..255) | {spread_within_group:.0f} |
@@ -110,11 +109,11 @@ One prompt a row, six images each, guidance 5, 20 steps: {prompts}.
 ## Data and licences
 
 Images: Noto Emoji by Google, Apache License 2.0, taken from the npm package emoji-datasource-google 16.0.0 (its data:
-MIT, Cal Henderson). 438 emoji of the categories Animals & Nature, Food & Drink and Smileys & Emotion, then 181 of them
-that a person can name at this size, moved, turned, mirrored and scaled over eight background colours with patterns.
-Captions name the emoji, its kind or its family, and
-the background in every second case; 10 % of the combinations of emoji and colour are held out. The weights are under
-the licence of this repository.
+MIT, Cal Henderson), moved, turned, mirrored and scaled over eight background colours with patterns. The autoencoder saw
+438 emoji of the categories Animals & Nature, Food & Drink and Smileys & Emotion; judge, text encoder and U-Net the 181 of
+them that a person can name at this size. Captions name the emoji, its kind or its family, and the background in every
+second case; 10 % of the combinations of emoji and colour are held out. The weights are under the licence of this
+repository.
 
 ## Rebuild
 

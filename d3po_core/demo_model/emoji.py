@@ -55,7 +55,7 @@ NAMEABLE = {
     "food-asian": [], "drink": [],
 }
 # fmt: on
-"""What the second half of training keeps to: pictures that a person can name at 64 pixels. Kinds not listed stay whole."""
+"""What the U-Net learns: pictures that a person can name at 64 pixels. Kinds not listed stay whole."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,10 @@ def fetch(folder: Path) -> Path:
     return package
 
 
-def nameable(emoji: list[Emoji]) -> list[int]:
-    """Places of the emoji in NAMEABLE."""
-    return [i for i, e in enumerate(emoji) if e.title in NAMEABLE.get(e.subcategory, [e.title])]
+def nameable(emoji: list[Emoji], rgba: torch.Tensor) -> tuple[list[Emoji], torch.Tensor]:
+    """The emoji in NAMEABLE and their pixels."""
+    kept = [i for i, e in enumerate(emoji) if e.title in NAMEABLE.get(e.subcategory, [e.title])]
+    return [emoji[i] for i in kept], rgba[kept]
 
 
 def read(package: Path) -> tuple[list[Emoji], torch.Tensor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -14,18 +13,18 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from d3po_core.demo_model.captions import COLOURS
-from d3po_core.demo_model.compose import CLOSE, WIDE, compose
-from d3po_core.demo_model.emoji import Emoji, is_held_out, nameable, random_caption
+from d3po_core.demo_model.compose import CLOSE, compose
+from d3po_core.demo_model.emoji import Emoji, is_held_out, random_caption
 from d3po_core.demo_model.stage import Stage
 from d3po_core.demo_model.text import new_text_encoder
 
 BATCH = 32
-VARIATIONS = 56
+VARIATIONS = 128
 CAPTION_DROPOUT = 0.1
 MIN_SNR_GAMMA = 5.0
 SNR_FLOOR = 0.1
-EMA_DECAY = 0.9985
-WIDE_SHARE = 0.4577
+EMA_DECAY = 0.999
+LEARNING_RATE = 1e-3
 
 
 def new_scheduler() -> DDIMScheduler:
@@ -78,95 +77,64 @@ class Ema:
         torch._foreach_lerp_(list(self.average.parameters()), list(module.parameters()), 1 - decay)
 
 
-def encode_composites(
-    vae: AutoencoderKL, emoji: list[Emoji], rgba: Tensor, path: Path, seed: int, close: bool = False
-) -> dict[str, Tensor]:
+def encode_composites(vae: AutoencoderKL, emoji: list[Emoji], rgba: Tensor, path: Path, seed: int) -> dict[str, Tensor]:
     """Draw VARIATIONS composites of every emoji, held-out colours left out, and encode them.
 
-    `close`: only nameable emoji, varied less. Returns latents float16 [count,4,16,16] (scaled), which int64 [count],
-    colour int64 [count]; cached in `path`.
+    Returns latents float16 [count,4,16,16] (scaled), which int64 [count] and colour int64 [count]; cached in `path`.
     """
     if path.exists():
         return torch.load(path, weights_only=True)
-    kept = nameable(emoji) if close else range(len(emoji))
-    allowed = [(i, c) for i in kept for c, name in enumerate(COLOURS) if not is_held_out(emoji[i], name)]
+    allowed = [(i, c) for i, e in enumerate(emoji) for c, name in enumerate(COLOURS) if not is_held_out(e, name)]
     generator = torch.Generator().manual_seed(seed)
-    chosen = [allowed[int(k)] for k in torch.randint(len(allowed), (VARIATIONS * len(kept),), generator=generator)]
+    chosen = [allowed[int(k)] for k in torch.randint(len(allowed), (VARIATIONS * len(emoji),), generator=generator)]
     which, colour = (torch.tensor(column) for column in zip(*chosen, strict=True))
     latents = []
     with torch.no_grad():
         for part in track(torch.arange(len(which)).split(64), "latents"):
-            image = compose(rgba[which[part]], colour[part], generator, CLOSE if close else WIDE)
+            image = compose(rgba[which[part]], colour[part], generator, CLOSE)
             latents.append((vae.encode(image).latent_dist.mean * vae.config.scaling_factor).half())
     data = {"latents": torch.cat(latents), "which": which, "colour": colour}
     torch.save(data, path)
     return data
 
 
-def train_unet(
-    wide: dict[str, Tensor],
-    close: dict[str, Tensor],
-    emoji: list[Emoji],
-    tokenizer: CLIPTokenizer,
-    steps: tuple[int, int],
-    folder: Path,
-    seed: int,
-) -> TextToLatents:
-    """Train both modules to predict the noise; returns their averaged weights.
+def random_batch(
+    data: dict[str, Tensor], emoji: list[Emoji], tokenizer: CLIPTokenizer, rng: random.Random
+) -> tuple[Tensor, Tensor]:
+    """BATCH latents, float32 [BATCH,4,16,16], and the tokens of a random caption each, int64 [BATCH,24], 10 % of them empty."""
+    colours = list(COLOURS)
+    rows = [rng.randrange(len(data["latents"])) for _ in range(BATCH)]
+    captions = [random_caption(emoji[data["which"][r]], colours[data["colour"][r]], rng) for r in rows]
+    captions = ["" if rng.random() < CAPTION_DROPOUT else text for text in captions]
+    tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return data["latents"][rows].float(), tokens
 
-    First `steps[0]` steps as usual, the first WIDE_SHARE of them on `wide`, the rest on `close`. Then `steps[1]` steps on
-    `close` with more weight on the noisiest timesteps: only there the background's colour is not yet visible in the
-    latents, so only there the model learns to take it from the caption.
+
+def train_unet(
+    data: dict[str, Tensor], emoji: list[Emoji], tokenizer: CLIPTokenizer, steps: int, folder: Path, seed: int
+) -> TextToLatents:
+    """Train text encoder and U-Net to predict the noise, resuming from `folder`; return their averaged weights.
+
+    The weight of an image is clamp(SNR, SNR_FLOOR, MIN_SNR_GAMMA) / SNR (Hang et al. 2023, eq. 5, with a floor): only at
+    the noisiest timesteps the background's colour is not yet visible in the latents, so only there the model learns to
+    take it from the caption, and without the floor those steps weigh nothing.
     """
     torch.manual_seed(seed)
-    model = TextToLatents(new_text_encoder(tokenizer), new_unet())
-    captioned = Captioned(emoji, tokenizer, seed)
-    switch = round(WIDE_SHARE * steps[0])
-    shapes = fit(model, "unet", lambda step: captioned(wide if step < switch else close, step), steps[0], 1e-3, 0.0, folder)
-    return fit(shapes, "unet-colour", lambda step: captioned(close, steps[0] + step), steps[1], 5e-4, SNR_FLOOR, folder)
-
-
-class Captioned:
-    """Batches of latents with the tokens of random captions, 10 % of them empty."""
-
-    def __init__(self, emoji: list[Emoji], tokenizer: CLIPTokenizer, seed: int) -> None:
-        self.emoji, self.tokenizer, self.seed = emoji, tokenizer, seed
-
-    def __call__(self, data: dict[str, Tensor], step: int) -> tuple[Tensor, Tensor]:
-        rng = random.Random(self.seed * 1_000_003 + step)
-        rows = [rng.randrange(len(data["latents"])) for _ in range(BATCH)]
-        colours = list(COLOURS)
-        captions = [random_caption(self.emoji[data["which"][r]], colours[data["colour"][r]], rng) for r in rows]
-        captions = ["" if rng.random() < CAPTION_DROPOUT else text for text in captions]
-        tokens = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return data["latents"][rows].float(), tokens
-
-
-def fit(
-    model: TextToLatents,
-    name: str,
-    batch_at: Callable[[int], tuple[Tensor, Tensor]],
-    steps: int,
-    learning_rate: float,
-    snr_floor: float,
-    folder: Path,
-) -> TextToLatents:
-    """Noise prediction with the weight clamp(SNR, snr_floor, MIN_SNR_GAMMA) / SNR; returns the averaged weights."""
-    model.requires_grad_(True).train()
+    model = TextToLatents(new_text_encoder(tokenizer), new_unet()).train()
     ema, scheduler = Ema(model), new_scheduler()
     alphas = scheduler.alphas_cumprod
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-2, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, learning_rate, total_steps=steps, pct_start=0.03, final_div_factor=100
+        optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.03, final_div_factor=100
     )
-    stage = Stage(name, folder, steps, model=model, ema=ema, optimizer=optimizer, schedule=schedule)
+    stage = Stage("unet", folder, steps, model=model, ema=ema, optimizer=optimizer, schedule=schedule)
     for step in stage.steps():
-        latents, tokens = batch_at(step)
+        latents, tokens = random_batch(data, emoji, tokenizer, random.Random(seed * 1_000_003 + step))
         timesteps, noise = torch.randint(1000, (BATCH,)), torch.randn_like(latents)
         prediction = model(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
         snr = alphas[timesteps] / (1 - alphas[timesteps])
         error = (prediction - noise).square().mean(dim=(1, 2, 3))
-        loss = (error * snr.clamp(snr_floor, MIN_SNR_GAMMA) / snr).mean()
+        loss = (error * snr.clamp(SNR_FLOOR, MIN_SNR_GAMMA) / snr).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -174,5 +142,4 @@ def fit(
         schedule.step()
         ema.update(model, step)
         stage.report(loss=loss.item(), mse=error.mean().item())
-    ema.average.eval()
-    return ema.average
+    return ema.average.eval()
