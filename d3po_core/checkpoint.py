@@ -10,14 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from d3po_core.denoisers.stable_diffusion import adapter_sha256
+from d3po_core.denoisers.base import adapter_sha256
 from d3po_core.params import TrainingParams
 from d3po_core.policy import LoraPolicy
 
@@ -44,15 +43,15 @@ class Manifest(BaseModel):
 def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
     """Write the adapter and its manifest; the manifest comes last, so a folder with one is complete.
 
-    Plain diffusers loads the folder with `StableDiffusionPipeline.load_lora_weights(folder)`.
+    Plain diffusers loads the folder with the `load_lora_weights(folder)` of the pipeline that was trained.
     """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
-    StableDiffusionPipeline.save_lora_weights(
-        temporary, unet_lora_layers=policy.state_dict(), save_function=_writer(policy.config)
-    )
+    denoiser = policy.denoiser
+    layers = {f"{denoiser.component}_lora_layers": policy.state_dict()}
+    denoiser.pipeline.save_lora_weights(temporary, **layers, save_function=_writer(policy.config, denoiser.component))
     versions = {name: version(name) for name in ("d3po", "torch", "diffusers", "peft")}
-    manifest = Manifest(model=policy.denoiser.model, weights=adapter_sha256(temporary), versions=versions, **facts)
+    manifest = Manifest(model=denoiser.model, weights=adapter_sha256(temporary), versions=versions, **facts)
     (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     for path in temporary.iterdir():
         with path.open("rb") as file:
@@ -64,12 +63,12 @@ def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
     return manifest
 
 
-def _writer(config: LoraConfig) -> Callable[[dict[str, Tensor], str], None]:
+def _writer(config: LoraConfig, component: str) -> Callable[[dict[str, Tensor], str], None]:
     """Writes what diffusers' own writer writes, but the same bytes for the same weights.
 
     Theirs keeps sets in their order of the day and two metadata entries, which safetensors stores in random order.
     """
-    fields = {f"unet.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
+    fields = {f"{component}.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
     metadata = {LORA_ADAPTER_METADATA_KEY: json.dumps(fields, indent=2, sort_keys=True)}
     return lambda tensors, path: save_file(tensors, path, metadata)
 

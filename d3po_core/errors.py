@@ -3,6 +3,8 @@
 CoreError
 ├── ModelMissing       the base model or adapter folder is not there or not loadable
 ├── UnsupportedModel   a pipeline or scheduler that the library has no exact step for
+├── BadParams          parameters that the loaded model cannot take: a size, a number of steps, an eta
+├── NoDensity          the log-probability of a step without noise (sigma = 0)
 ├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
 ├── BadPreference      a preference that names an image that is not there
 ├── NoPairs            nothing to train on
@@ -21,6 +23,14 @@ class ModelMissing(CoreError):
 
 
 class UnsupportedModel(CoreError):
+    pass
+
+
+class BadParams(CoreError):
+    pass
+
+
+class NoDensity(CoreError):
     pass
 
 

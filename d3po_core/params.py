@@ -15,15 +15,31 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SamplingParams(Params):
-    """How a group of images is drawn: the stochastic DDIM chain of the D3PO paper."""
+class ChainParams(Params):
+    """How a chain of denoising steps runs, and how large the image is that it ends in."""
+
+    num_inference_steps: int = Field(default=20, ge=1, le=1000, description="T, the denoising steps.")
+    guidance_scale: float = Field(
+        default=5.0,
+        ge=0.0,
+        le=100.0,
+        description="Classifier-free guidance, off at 1 or less; FLUX embeds it where it is distilled and has none else.",
+    )
+    eta: float = Field(
+        default=1.0,
+        gt=0.0,
+        le=1.0,
+        description="DDIM eta; for flow matching the share of the published noise, a = 0.7 eta. 0 has no density and above 1 "
+        "is not a number: both refused.",
+    )
+    height: int | None = Field(default=None, ge=8, le=8192, multiple_of=8, description="Pixels; null: the model's own.")
+    width: int | None = Field(default=None, ge=8, le=8192, multiple_of=8, description="Pixels; null: the model's own.")
+
+
+class SamplingParams(ChainParams):
+    """How a group of images is drawn: the stochastic chain of the D3PO paper."""
 
     images_per_prompt: int = Field(default=6, ge=2, le=64, description="N, the images of a group; all start from one x_T.")
-    num_inference_steps: int = Field(default=20, ge=1, le=1000, description="T, the denoising steps.")
-    guidance_scale: float = Field(default=5.0, ge=0.0, le=100.0, description="Classifier-free guidance; 1 or less turns it off.")
-    eta: float = Field(
-        default=1.0, gt=0.0, le=1.0, description="DDIM eta. 0 has no density and above 1 is not a number: both refused."
-    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Round seed; image noise comes from (seed, group, index).")
 
 
@@ -54,10 +70,7 @@ class TrainingParams(Params):
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 
-class DuelParams(Params):
+class DuelParams(ChainParams):
     """Two policies draw one image each from the same prompt, x_T and noise."""
 
-    num_inference_steps: int = Field(default=20, ge=1, le=1000)
-    guidance_scale: float = Field(default=5.0, ge=0.0, le=100.0)
-    eta: float = Field(default=1.0, gt=0.0, le=1.0)
     seeds: list[int] = Field(default=[0], min_length=1, max_length=1000)

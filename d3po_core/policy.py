@@ -1,5 +1,5 @@
-"""The trainable weights: a LoRA on the U-Net's attention. Its reference is the adapter that sampled, known from the stored
-log-probabilities, so no second model is held."""
+"""The trainable weights: a LoRA on the attention of the U-Net or transformer. Its reference is the adapter that sampled, known
+from the stored log-probabilities, so no second model is held."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import nn
 
-from d3po_core.denoisers.stable_diffusion import ADAPTER, StableDiffusionDenoiser
+from d3po_core.denoisers.base import ADAPTER, Denoiser
 from d3po_core.errors import ModelMissing
 from d3po_core.params import TrainingParams
 
@@ -19,18 +19,18 @@ IN_TRAINING = "in training"
 
 
 class LoraPolicy:
-    """The adapter `policy` on the denoiser's U-Net, trainable, starting as `parent` or as no change at all.
+    """The adapter `policy` on the denoiser's network, trainable, starting as `parent` or as no change at all.
 
     `reference` is what it starts as: SHA-256 of the parent's weights, or "base".
     """
 
-    def __init__(self, denoiser: StableDiffusionDenoiser, params: TrainingParams, parent: Path | None) -> None:
+    def __init__(self, denoiser: Denoiser, params: TrainingParams, parent: Path | None) -> None:
         denoiser.use_adapter(parent)
         self.denoiser, self.reference = denoiser, denoiser.policy
         denoiser.policy = IN_TRAINING  # so that any later use_adapter takes this adapter off again
         if parent is None:
             torch.manual_seed(params.seed)
-            denoiser.pipeline.unet.add_adapter(
+            denoiser.module.add_adapter(
                 LoraConfig(r=params.lora_rank, lora_alpha=params.lora_rank, target_modules=TARGETS), ADAPTER
             )
         elif self.config.r != params.lora_rank:
@@ -38,19 +38,19 @@ class LoraPolicy:
                 f"The parent checkpoint {parent} is a LoRA of rank {self.config.r}; this round asks for rank {params.lora_rank}. "
                 f"Train with rank {self.config.r}, or from the base model."
             )
-        for name, parameter in denoiser.pipeline.unet.named_parameters():
+        for name, parameter in denoiser.module.named_parameters():
             if "lora_" in name:
                 parameter.data = parameter.data.float()
                 parameter.requires_grad_(True)
 
     @property
     def config(self) -> LoraConfig:
-        return self.denoiser.pipeline.unet.peft_config[ADAPTER]
+        return self.denoiser.module.peft_config[ADAPTER]
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.denoiser.pipeline.unet.parameters() if p.requires_grad]
+        return [p for p in self.denoiser.module.parameters() if p.requires_grad]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The adapter's weights in peft's naming."""
-        return get_peft_model_state_dict(self.denoiser.pipeline.unet, adapter_name=ADAPTER)
+        return get_peft_model_state_dict(self.denoiser.module, adapter_name=ADAPTER)

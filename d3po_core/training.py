@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from d3po_core.checkpoint import Manifest, read_manifest, save_checkpoint
-from d3po_core.denoisers.stable_diffusion import Conditioning, StableDiffusionDenoiser
+from d3po_core.denoisers import Denoiser
 from d3po_core.errors import BadPreference, BadTrajectory, NoPairs, NotFinite
 from d3po_core.losses import d3po_loss, kl_estimate, pair_accuracy
 from d3po_core.params import TrainingParams
@@ -45,7 +45,7 @@ class TrainingGroup:
 
 
 def train_round(
-    denoiser: StableDiffusionDenoiser,
+    denoiser: Denoiser,
     groups: Sequence[TrainingGroup],
     params: TrainingParams,
     out: Path,
@@ -71,7 +71,7 @@ def train_round(
     check_ratio_is_one(policy, useful[0])
     accelerator = Accelerator(cpu=denoiser.device.type == "cpu")
     optimizer = torch.optim.AdamW(policy.parameters, lr=params.learning_rate, weight_decay=params.weight_decay)
-    denoiser.unet, optimizer = accelerator.prepare(denoiser.pipeline.unet, optimizer)
+    denoiser.network, optimizer = accelerator.prepare(denoiser.module, optimizer)
     state = ResumableState(out.with_name(out.name + ".state"), policy, optimizer)
     plan = list(plan_updates(useful, params))
     for update, (group, pick) in enumerate(plan):
@@ -114,7 +114,7 @@ def plan_updates(groups: Sequence[TrainingGroup], params: TrainingParams) -> Ite
 
 
 def one_update(
-    denoiser: StableDiffusionDenoiser,
+    denoiser: Denoiser,
     policy: LoraPolicy,
     optimizer: Any,
     accelerator: Accelerator,
@@ -149,22 +149,20 @@ def one_update(
     }
 
 
-def log_ratios(denoiser: StableDiffusionDenoiser, trajectory: Trajectory, steps: list[int]) -> Tensor:
+def log_ratios(denoiser: Denoiser, trajectory: Trajectory, steps: list[int]) -> Tensor:
     """l_theta - l_ref of every image at the given steps, in one batch. Returns float32 [K,N]."""
     header, device = trajectory.header, denoiser.device
-    transition = denoiser.transition(header.params.num_inference_steps, header.params.eta)
+    transition = denoiser.transition(header.params)
     count = trajectory.latents.shape[0]
     latents = torch.cat([trajectory.latents[:, k] for k in steps]).to(device)
     next_latents = torch.cat([trajectory.latents[:, k + 1] for k in steps]).to(device)
     taken = [header.steps[k] for k in steps for _ in range(count)]
     timesteps = torch.tensor([step.timestep for step in taken], device=device)
-    embeds = trajectory.prompt_embeds.to(device).expand(len(taken), -1, -1)
-    conditioning = Conditioning(embeds, trajectory.negative_prompt_embeds.to(device))
+    conditioning = trajectory.conditioning.to(device).expand(len(taken))
     output = denoiser.predict(latents, timesteps, conditioning, header.params.guidance_scale)
     mean = transition.mean(output, latents, taken)
-    sigma = torch.tensor([step.sigma for step in taken], device=device)
     reference = trajectory.log_probs[:, steps].T.to(device)
-    return log_prob(next_latents, mean, sigma).view(len(steps), count) - reference
+    return log_prob(next_latents, mean, taken).view(len(steps), count) - reference
 
 
 def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> None:
@@ -176,7 +174,7 @@ def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> None:
     trajectory, denoiser = Trajectory.load(group.path, group.sha256), policy.denoiser
     pair_tensors(group, trajectory, denoiser.device)
     header = trajectory.header
-    here = tuple(denoiser.transition(header.params.num_inference_steps, header.params.eta).steps)
+    here = tuple(denoiser.transition(header.params).steps)
     sampled = {"base model": header.model, "adapter": header.policy, "scheduler": header.steps}
     loaded = {"base model": denoiser.model, "adapter": policy.reference, "scheduler": here}
     for name, recorded in sampled.items():

@@ -1,28 +1,31 @@
 """What sampling leaves for training: one safetensors file a group, params in the header, no pickle.
 
 Tensors: latents [N,T+1,C,H,W] (each x_t once), log_probs float32 [N,T] (computed from the stored latents; 0 where a step
-has no density), prompt_embeds [L,D] and negative_prompt_embeds [L,D] (once, not N times).
+has no density), and the prompt's conditioning under its own names, such as prompt_embeds [L,D] (once, not N times).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from d3po_core.conditioning import Conditioning
 from d3po_core.errors import BadTrajectory, NotFinite
 from d3po_core.params import SamplingParams
 from d3po_core.transitions import Step
 
 FORMAT = "d3po-trajectory-1"
-TENSORS = ("latents", "log_probs", "prompt_embeds", "negative_prompt_embeds")
 
 
 @dataclass(frozen=True)
@@ -39,18 +42,32 @@ class Header:
     dtype: str
 
     def to_json(self) -> str:
-        fields = {**vars(self), "params": self.params.model_dump(), "steps": [list(vars(s).values()) for s in self.steps]}
-        return json.dumps({"format": FORMAT, **fields})
+        values = {**vars(self), "params": self.params.model_dump(), "steps": [list(vars(s).values()) for s in self.steps]}
+        return json.dumps({"format": FORMAT, **values})
 
     @classmethod
     def from_json(cls, text: str) -> Header:
-        """Raises AttributeError, KeyError, TypeError or ValueError on anything else than what to_json wrote."""
-        fields = json.loads(text)
-        if fields.pop("format") != FORMAT:
-            raise ValueError("another format")
-        steps = tuple(Step(*row) for row in fields.pop("steps"))
-        params = SamplingParams.model_validate(fields.pop("params"))
-        return cls(params=params, steps=steps, seeds=tuple(fields.pop("seeds")), **fields)
+        """Raises ValueError, saying the fault, on anything else than what to_json wrote."""
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise ValueError("its header is of another format")
+        known = {field.name for field in fields(cls)}
+        if known != values.keys():
+            unknown, missing = sorted(values.keys() - known), sorted(known - values.keys())
+            raise ValueError(f"its header has unknown keys {unknown} and lacks {missing}")
+        try:
+            values["params"] = SamplingParams.model_validate(values["params"])
+        except ValidationError as error:
+            raise ValueError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from error
+        values["steps"], values["seeds"] = tuple(_step(row) for row in values["steps"]), tuple(values["seeds"])
+        return cls(**values)
+
+
+def _step(row: Any) -> Step:
+    step = Step(*row)
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in row) or step.sigma < 0:
+        raise ValueError(f"its header has the step {row}, which is no (t, t', sigma) with sigma >= 0")
+    return step
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,11 @@ class Trajectory:
     header: Header
     latents: Tensor
     log_probs: Tensor
-    prompt_embeds: Tensor
-    negative_prompt_embeds: Tensor
+    conditioning: Conditioning
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the file holds, by name."""
+        return {"latents": self.latents, "log_probs": self.log_probs, **self.conditioning.tensors()}
 
     @property
     def trainable_steps(self) -> list[int]:
@@ -73,7 +93,7 @@ class Trajectory:
 
         Raises NotFinite, writing nothing, if any tensor holds NaN or infinity.
         """
-        tensors = {name: getattr(self, name).contiguous().cpu() for name in TENSORS}
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.tensors().items()}
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise NotFinite(f"{name} of the group for {self.header.prompt!r} holds NaN or infinity; nothing was written.")
@@ -101,25 +121,42 @@ class Trajectory:
             )
         try:
             with safe_open(path, framework="pt") as file:
-                header = Header.from_json((file.metadata() or {})["d3po"])
-                tensors = {name: file.get_tensor(name) for name in TENSORS}
-        except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:
+                header = Header.from_json((file.metadata() or {}).get("d3po", "null"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            latents, log_probs = tensors.pop("latents"), tensors.pop("log_probs")
+            trajectory = cls(header, latents, log_probs, Conditioning(**tensors))
+        except KeyError as error:
+            raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: it lacks {error}.") from error
+        except (SafetensorError, TypeError, ValueError) as error:
             raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: {error}.") from error
-        trajectory = cls(header=header, **tensors)
         trajectory._check(path)
         return trajectory
 
     def _check(self, path: Path) -> None:
-        images, steps = self.header.params.images_per_prompt, len(self.header.steps)
+        images, steps, told = self.header.params.images_per_prompt, len(self.header.steps), self.conditioning
         fits = (
-            self.latents.ndim == 5 and self.latents.shape[:2] == (images, steps + 1) and self.log_probs.shape == (images, steps)
+            self.latents.ndim == 5
+            and self.latents.shape[:2] == (images, steps + 1)
+            and self.log_probs.shape == (images, steps)
+            and len(self.header.seeds) == images
+            and told.prompt_embeds.ndim == 2
+            and _alike(told.negative_prompt_embeds, told.prompt_embeds)
+            and (told.pooled_prompt_embeds is None or told.pooled_prompt_embeds.ndim == 1)
+            and _alike(told.negative_pooled_prompt_embeds, told.pooled_prompt_embeds)
+            and (told.time_ids is None or told.time_ids.shape == (6,))
         )
-        if not fits or self.prompt_embeds.ndim != 2 or self.prompt_embeds.shape != self.negative_prompt_embeds.shape:
-            shapes = ", ".join(f"{name} {list(getattr(self, name).shape)}" for name in TENSORS)
+        if not fits:
+            shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in self.tensors().items())
             raise BadTrajectory(f"The trajectory {path} should hold {images} images of {steps} steps; it holds {shapes}.")
-        for name in TENSORS:
-            if not torch.isfinite(getattr(self, name)).all():
+        for name, tensor in self.tensors().items():
+            if not torch.isfinite(tensor).all():
                 raise BadTrajectory(f"The trajectory {path} holds NaN or infinity in {name}.")
+        if not self.trainable_steps:
+            raise BadTrajectory(f"The trajectory {path} has no step with a density: every sigma is 0.")
+
+
+def _alike(negative: Tensor | None, positive: Tensor | None) -> bool:
+    return negative is None or (positive is not None and negative.shape == positive.shape)
 
 
 def file_sha256(path: Path) -> str:

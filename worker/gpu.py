@@ -11,12 +11,12 @@ from server.errors import Invalid
 from server.settings import get_settings
 
 if TYPE_CHECKING:
-    from d3po_core.denoisers import StableDiffusionDenoiser
+    from d3po_core.denoisers import Denoiser
 
-_loaded: dict[str, StableDiffusionDenoiser] = {}
+_loaded: dict[str, Denoiser] = {}
 
 
-def policy(base_model: str, adapter: Path | None) -> StableDiffusionDenoiser:
+def policy(base_model: str, adapter: Path | None) -> Denoiser:
     """The denoiser of a named base model with `adapter` (a checkpoint's folder) switched on; None: the base model."""
     if base_model not in _loaded:
         release()
@@ -26,7 +26,7 @@ def policy(base_model: str, adapter: Path | None) -> StableDiffusionDenoiser:
     return denoiser
 
 
-def load(base_model: str) -> StableDiffusionDenoiser:
+def load(base_model: str) -> Denoiser:
     """Raises ModelMissing when the folder is not there, Invalid when the settings do not name the model."""
     source = _source(base_model)
     use_threads()

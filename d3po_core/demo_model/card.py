@@ -14,7 +14,7 @@ from d3po_core.demo_model.compose import compose
 from d3po_core.demo_model.emoji import Emoji, is_held_out
 from d3po_core.demo_model.judge import background_accuracy, group_spread, load_judge, name_retrieval
 from d3po_core.demo_model.vae import random_composites
-from d3po_core.denoisers import StableDiffusionDenoiser, load_denoiser
+from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.params import DuelParams, SamplingParams
 from d3po_core.prompts import prompt_set
 from d3po_core.sampling import sample_duel, sample_groups
@@ -34,7 +34,7 @@ def write_card(folder: Path, emoji: list[Emoji], rgba: Tensor, steps: int) -> No
     (folder / "README.md").write_text(TEXT.format(**figures), encoding="utf-8")
 
 
-def measure(denoiser: StableDiffusionDenoiser, folder: Path, emoji: list[Emoji], rgba: Tensor) -> dict[str, float]:
+def measure(denoiser: Denoiser, folder: Path, emoji: list[Emoji], rgba: Tensor) -> dict[str, float]:
     """Reconstruction error, accuracy on held-out (emoji, colour) combinations, spread within groups."""
     held_out = [caption(e.name, colour) for e in emoji for colour in COLOURS if is_held_out(e, colour)]
     prompts = held_out[:: max(1, len(held_out) // 96)][:96]
@@ -67,7 +67,7 @@ def judge_accuracy(emoji: list[Emoji], rgba: Tensor, folder: Path) -> float:
         return (model(images).argmax(dim=1) == torch.arange(len(emoji))).float().mean().item()
 
 
-def grid(denoiser: StableDiffusionDenoiser) -> Image.Image:
+def grid(denoiser: Denoiser) -> Image.Image:
     """Eight prompts, six images each, one prompt a row."""
     groups = list(sample_groups(denoiser, list(GRID_PROMPTS), SamplingParams(images_per_prompt=6, guidance_scale=GUIDANCE)))
     return tile([image for group in groups for image in group.images], columns=6)

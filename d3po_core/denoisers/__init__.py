@@ -1,5 +1,6 @@
-"""One Denoiser interface over diffusers pipelines: encode prompts, predict, decode."""
+"""One Denoiser interface over diffusers pipelines: encode a prompt, predict, decode. One file a model family."""
 
-from d3po_core.denoisers.stable_diffusion import StableDiffusionDenoiser, load_denoiser
+from d3po_core.denoisers.base import Denoiser
+from d3po_core.denoisers.loading import load_denoiser
 
-__all__ = ["StableDiffusionDenoiser", "load_denoiser"]
+__all__ = ["Denoiser", "load_denoiser"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from d3po_core.denoisers import StableDiffusionDenoiser, load_denoiser
+from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.params import SamplingParams, TrainingParams
 from d3po_core.preferences import Pair
 from d3po_core.sampling import SampledGroup, sample_groups
@@ -29,12 +29,12 @@ class Sampled:
 
 
 @pytest.fixture(scope="session")
-def _denoiser(tiny_model: Path) -> StableDiffusionDenoiser:
+def _denoiser(tiny_model: Path) -> Denoiser:
     return load_denoiser(tiny_model)
 
 
 @pytest.fixture
-def denoiser(_denoiser: StableDiffusionDenoiser) -> Iterator[StableDiffusionDenoiser]:
+def denoiser(_denoiser: Denoiser) -> Iterator[Denoiser]:
     """The tiny model without any adapter; whatever a test makes it carry is taken off again."""
     _denoiser.use_adapter(None)
     yield _denoiser
@@ -42,7 +42,7 @@ def denoiser(_denoiser: StableDiffusionDenoiser) -> Iterator[StableDiffusionDeno
 
 
 @pytest.fixture(scope="session")
-def sampled(_denoiser: StableDiffusionDenoiser, tmp_path_factory: pytest.TempPathFactory) -> Sampled:
+def sampled(_denoiser: Denoiser, tmp_path_factory: pytest.TempPathFactory) -> Sampled:
     folder = tmp_path_factory.mktemp("trajectories")
     _denoiser.use_adapter(None)
     groups = list(sample_groups(_denoiser, PROMPTS, SAMPLING))
@@ -50,7 +50,7 @@ def sampled(_denoiser: StableDiffusionDenoiser, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture(scope="session")
-def trained(_denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(_denoiser: Denoiser, sampled: Sampled, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a checkpoint whose images visibly differ from the base model's."""
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
     train_round(_denoiser, sampled.stored, TRAINING, folder)

@@ -8,15 +8,15 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from pydantic import ValidationError
 
 from d3po_core.checkpoint import MANIFEST, Manifest, read_manifest
-from d3po_core.denoisers import StableDiffusionDenoiser
-from d3po_core.denoisers.stable_diffusion import WEIGHTS
+from d3po_core.denoisers import Denoiser
+from d3po_core.denoisers.base import WEIGHTS
 from d3po_core.sampling import initial_latents, sample_groups
 from d3po_core.trajectory import file_sha256
 from tests.core.conftest import PROMPTS, SAMPLING, TRAINING, Sampled
 
 
 def test_plain_diffusers_draws_the_same_images_with_the_folder(
-    denoiser: StableDiffusionDenoiser, tiny_model: Path, trained: Path, sampled: Sampled
+    denoiser: Denoiser, tiny_model: Path, trained: Path, sampled: Sampled
 ) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_model, safety_checker=None, requires_safety_checker=False)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
@@ -28,7 +28,7 @@ def test_plain_diffusers_draws_the_same_images_with_the_folder(
         num_inference_steps=SAMPLING.num_inference_steps,
         guidance_scale=SAMPLING.guidance_scale,
         eta=SAMPLING.eta,
-        latents=initial_latents(denoiser, SAMPLING.seed, 0).expand(3, -1, -1, -1),
+        latents=initial_latents(denoiser.latent_shape(SAMPLING), SAMPLING.seed, 0).expand(3, -1, -1, -1),
         generator=[torch.Generator().manual_seed(seed) for seed in group.seeds],
         output_type="latent",
     ).images
@@ -41,7 +41,7 @@ def test_a_checkpoint_is_its_weights_and_its_manifest(trained: Path) -> None:
     assert [path.name for path in trained.parent.iterdir()] == [trained.name]
 
 
-def test_the_manifest_says_where_the_weights_came_from(denoiser: StableDiffusionDenoiser, trained: Path) -> None:
+def test_the_manifest_says_where_the_weights_came_from(denoiser: Denoiser, trained: Path) -> None:
     manifest = read_manifest(trained)
     assert manifest is not None
     assert (manifest.model, manifest.parent, manifest.params) == (denoiser.model, "base", TRAINING)

@@ -8,14 +8,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from d3po_core.denoisers import StableDiffusionDenoiser, load_denoiser
-from d3po_core.denoisers.stable_diffusion import WEIGHTS, fingerprint
+from d3po_core.denoisers import Denoiser, load_denoiser
+from d3po_core.denoisers.base import WEIGHTS
+from d3po_core.denoisers.loading import fingerprint
 from d3po_core.errors import ModelMissing
 from d3po_core.sampling import sample_groups
 from tests.core.conftest import PROMPTS, SAMPLING, Sampled
 
 
-def latents_of(denoiser: StableDiffusionDenoiser) -> torch.Tensor:
+def latents_of(denoiser: Denoiser) -> torch.Tensor:
     return next(sample_groups(denoiser, PROMPTS, SAMPLING)).trajectory.latents
 
 
@@ -31,7 +32,7 @@ def test_a_hub_id_is_not_looked_up_where_downloads_are_forbidden(monkeypatch: py
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelMissing, match="cannot be loaded as a Stable Diffusion pipeline"):
+    with pytest.raises(ModelMissing, match="cannot be loaded as a diffusers pipeline"):
         load_denoiser(tmp_path)
 
 
@@ -43,7 +44,7 @@ def test_a_pipeline_with_broken_weights_is_refused(tiny_model: Path, tmp_path: P
         weights.unlink()
     else:
         weights.write_bytes(weights.read_bytes()[: 1000 if broken == "truncated" else 0])
-    with pytest.raises(ModelMissing, match="cannot be loaded as a Stable Diffusion pipeline"):
+    with pytest.raises(ModelMissing, match="cannot be loaded as a diffusers pipeline"):
         load_denoiser(folder)
 
 
@@ -64,13 +65,13 @@ def test_the_fingerprint_follows_weights_and_scheduler(tiny_model: Path, tmp_pat
     assert fingerprint(folder) != original
 
 
-def test_no_weight_of_a_loaded_model_can_be_trained_by_accident(denoiser: StableDiffusionDenoiser) -> None:
+def test_no_weight_of_a_loaded_model_can_be_trained_by_accident(denoiser: Denoiser) -> None:
     parts = [denoiser.pipeline.unet, denoiser.pipeline.vae, denoiser.pipeline.text_encoder]
     assert not any(parameter.requires_grad for part in parts for parameter in part.parameters())
     assert not any(part.training for part in parts)
 
 
-def test_an_adapter_can_be_put_on_and_taken_off(denoiser: StableDiffusionDenoiser, trained: Path, sampled: Sampled) -> None:
+def test_an_adapter_can_be_put_on_and_taken_off(denoiser: Denoiser, trained: Path, sampled: Sampled) -> None:
     denoiser.use_adapter(trained)
     tuned = latents_of(denoiser)
     denoiser.use_adapter(trained)
@@ -81,9 +82,7 @@ def test_an_adapter_can_be_put_on_and_taken_off(denoiser: StableDiffusionDenoise
     assert (tuned - latents_of(denoiser)).abs().max() > 0.01
 
 
-def test_a_checkpoint_without_weights_is_refused_and_changes_nothing(
-    denoiser: StableDiffusionDenoiser, trained: Path, tmp_path: Path
-) -> None:
+def test_a_checkpoint_without_weights_is_refused_and_changes_nothing(denoiser: Denoiser, trained: Path, tmp_path: Path) -> None:
     denoiser.use_adapter(trained)
     carried = denoiser.policy
     with pytest.raises(ModelMissing, match=f"{tmp_path} has no {WEIGHTS}"):
@@ -91,7 +90,7 @@ def test_a_checkpoint_without_weights_is_refused_and_changes_nothing(
     assert denoiser.policy == carried
 
 
-def test_a_broken_checkpoint_is_refused(denoiser: StableDiffusionDenoiser, trained: Path, tmp_path: Path) -> None:
+def test_a_broken_checkpoint_is_refused(denoiser: Denoiser, trained: Path, tmp_path: Path) -> None:
     (tmp_path / WEIGHTS).write_bytes((trained / WEIGHTS).read_bytes()[:-1])
     with pytest.raises(ModelMissing, match=f"The checkpoint {tmp_path} cannot be loaded"):
         denoiser.use_adapter(tmp_path)
@@ -99,7 +98,7 @@ def test_a_broken_checkpoint_is_refused(denoiser: StableDiffusionDenoiser, train
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_and_leaves_the_base_model(
-    denoiser: StableDiffusionDenoiser, trained: Path, sampled: Sampled, tmp_path: Path
+    denoiser: Denoiser, trained: Path, sampled: Sampled, tmp_path: Path
 ) -> None:
     with safe_open(trained / WEIGHTS, framework="pt") as file:
         metadata = file.metadata()
@@ -112,10 +111,9 @@ def test_a_checkpoint_of_another_architecture_is_refused_and_leaves_the_base_mod
     denoiser.use_adapter(trained)
 
 
-def test_guidance_mixes_the_conditional_and_the_unconditional_output(denoiser: StableDiffusionDenoiser) -> None:
-    conditioning = denoiser.encode(["a cat"])
-    empty = denoiser.encode([""])
-    latents, timesteps = torch.randn(1, *denoiser.latent_shape), torch.tensor([500])
+def test_guidance_mixes_the_conditional_and_the_unconditional_output(denoiser: Denoiser) -> None:
+    conditioning, empty = (denoiser.encode(prompt, SAMPLING).expand(1) for prompt in ("a cat", ""))
+    latents, timesteps = torch.randn(1, *denoiser.latent_shape(SAMPLING)), torch.tensor([500])
     with torch.no_grad():
         conditional = denoiser.predict(latents, timesteps, conditioning, 1.0)
         unconditional = denoiser.predict(latents, timesteps, empty, 1.0)

@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler
 from PIL import Image
 from torch.distributions import Normal
 
-from d3po_core.denoisers import StableDiffusionDenoiser
-from d3po_core.denoisers.stable_diffusion import Conditioning
+from d3po_core.conditioning import Conditioning
+from d3po_core.denoisers import Denoiser
 from d3po_core.errors import NotFinite
 from d3po_core.params import DuelParams, SamplingParams
 from d3po_core.sampling import initial_latents, sample_duel, sample_groups, seed_of
@@ -26,7 +26,7 @@ def difference(a: Image.Image, b: Image.Image) -> int:
     return int(np.abs(np.asarray(a, dtype=np.int16) - np.asarray(b, dtype=np.int16)).max())
 
 
-def test_a_group_says_what_it_is(denoiser: StableDiffusionDenoiser, sampled: Sampled) -> None:
+def test_a_group_says_what_it_is(denoiser: Denoiser, sampled: Sampled) -> None:
     first, second = sampled.groups
     assert [(g.position, g.prompt, len(g.images)) for g in sampled.groups] == [(0, PROMPTS[0], 3), (1, PROMPTS[1], 3)]
     assert all(image.size == (32, 32) and image.mode == "RGB" for image in first.images)
@@ -45,9 +45,7 @@ def test_images_of_a_group_share_the_first_latent_and_nothing_else(sampled: Samp
     assert all((first[i, 1] - first[j, 1]).abs().max() > 0.1 for i, j in combinations(range(3), 2))
 
 
-def test_an_image_depends_neither_on_its_batch_nor_on_its_place_in_it(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled
-) -> None:
+def test_an_image_depends_neither_on_its_batch_nor_on_its_place_in_it(denoiser: Denoiser, sampled: Sampled) -> None:
     alone = next(sample_groups(denoiser, PROMPTS[1:], SAMPLING, first_position=1))
     together = sampled.groups[1]
     assert alone.seeds == together.seeds
@@ -55,13 +53,13 @@ def test_an_image_depends_neither_on_its_batch_nor_on_its_place_in_it(
     assert all(difference(a, b) <= 1 for a, b in zip(alone.images, together.images, strict=True))
 
 
-def test_another_round_seed_draws_other_images(denoiser: StableDiffusionDenoiser, sampled: Sampled) -> None:
+def test_another_round_seed_draws_other_images(denoiser: Denoiser, sampled: Sampled) -> None:
     other = next(sample_groups(denoiser, PROMPTS[:1], SAMPLING.model_copy(update={"seed": 8})))
     assert (other.trajectory.latents[0] - sampled.groups[0].trajectory.latents[0]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_a_plain_diffusers_call_draws_the_same_images(denoiser: StableDiffusionDenoiser, guidance_scale: float) -> None:
+def test_a_plain_diffusers_call_draws_the_same_images(denoiser: Denoiser, guidance_scale: float) -> None:
     params = SAMPLING.model_copy(update={"guidance_scale": guidance_scale})
     group = next(sample_groups(denoiser, PROMPTS[:1], params))
     call = {
@@ -72,7 +70,7 @@ def test_a_plain_diffusers_call_draws_the_same_images(denoiser: StableDiffusionD
     }
 
     def theirs(output_type: str) -> torch.Tensor | list[Image.Image]:
-        latents = initial_latents(denoiser, params.seed, 0).expand(3, -1, -1, -1)
+        latents = initial_latents(denoiser.latent_shape(params), params.seed, 0).expand(3, -1, -1, -1)
         generators = [torch.Generator().manual_seed(seed) for seed in group.seeds]
         return denoiser.pipeline(**call, latents=latents, generator=generators, output_type=output_type).images
 
@@ -81,10 +79,10 @@ def test_a_plain_diffusers_call_draws_the_same_images(denoiser: StableDiffusionD
 
 
 @torch.no_grad()
-def test_recorded_log_probs_are_the_density_of_the_stored_latents(denoiser: StableDiffusionDenoiser, sampled: Sampled) -> None:
+def test_recorded_log_probs_are_the_density_of_the_stored_latents(denoiser: Denoiser, sampled: Sampled) -> None:
     trajectory = sampled.groups[1].trajectory
-    transition = denoiser.transition(SAMPLING.num_inference_steps, SAMPLING.eta)
-    encoded = denoiser.encode([PROMPTS[1]] * 3)
+    transition = denoiser.transition(SAMPLING)
+    encoded = denoiser.encode(PROMPTS[1], SAMPLING).expand(3)
     for k, step in enumerate(transition.steps):
         latents = trajectory.latents[:, k]
         output = denoiser.predict(latents, torch.tensor([step.timestep] * 3), encoded, SAMPLING.guidance_scale)
@@ -93,7 +91,7 @@ def test_recorded_log_probs_are_the_density_of_the_stored_latents(denoiser: Stab
         torch.testing.assert_close(trajectory.log_probs[:, k], expected, atol=1e-4, rtol=0)
 
 
-def test_a_step_without_a_density_records_zero(denoiser: StableDiffusionDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_without_a_density_records_zero(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     to_one = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config, set_alpha_to_one=True)
     monkeypatch.setattr(denoiser.pipeline, "scheduler", to_one)
     trajectory = next(sample_groups(denoiser, PROMPTS[:1], SAMPLING)).trajectory
@@ -102,13 +100,17 @@ def test_a_step_without_a_density_records_zero(denoiser: StableDiffusionDenoiser
     assert (trajectory.log_probs[:, :3] != 0).all()
 
 
-def test_every_step_is_observed(denoiser: StableDiffusionDenoiser) -> None:
+def test_every_step_is_observed(denoiser: Denoiser) -> None:
     seen: list[tuple[int, int]] = []
     list(sample_groups(denoiser, PROMPTS, SAMPLING, observe=lambda done, total: seen.append((done, total))))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_nan_ends_sampling_at_once(denoiser: StableDiffusionDenoiser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_prompts_are_no_groups(denoiser: Denoiser) -> None:
+    assert list(sample_groups(denoiser, [], SAMPLING)) == []
+
+
+def test_nan_ends_sampling_at_once(denoiser: Denoiser, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     healthy = denoiser.predict
 
@@ -122,18 +124,18 @@ def test_nan_ends_sampling_at_once(denoiser: StableDiffusionDenoiser, monkeypatc
     assert seen == [1, 2]
 
 
-def test_two_identical_policies_draw_the_same_duel(denoiser: StableDiffusionDenoiser) -> None:
+def test_two_identical_policies_draw_the_same_duel(denoiser: Denoiser) -> None:
     first, second = sample_duel(denoiser, ITEMS, DUEL), sample_duel(denoiser, ITEMS, DUEL)
     assert [difference(a, b) for a, b in zip(first, second, strict=True)] == [0, 0, 0]
     assert all(difference(a, b) > 10 for a, b in combinations(first, 2))
 
 
-def test_a_duels_image_does_not_depend_on_its_batch(denoiser: StableDiffusionDenoiser) -> None:
+def test_a_duels_image_does_not_depend_on_its_batch(denoiser: Denoiser) -> None:
     together = sample_duel(denoiser, ITEMS, DUEL)
     assert difference(sample_duel(denoiser, ITEMS[2:], DUEL)[0], together[2]) <= 1
 
 
-def test_a_trained_policy_draws_something_else_from_the_same_noise(denoiser: StableDiffusionDenoiser, trained: Path) -> None:
+def test_a_trained_policy_draws_something_else_from_the_same_noise(denoiser: Denoiser, trained: Path) -> None:
     base = sample_duel(denoiser, ITEMS, DUEL)
     denoiser.use_adapter(trained)
     assert all(difference(a, b) > 0.05 for a, b in zip(base, sample_duel(denoiser, ITEMS, DUEL), strict=True))

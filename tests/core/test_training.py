@@ -13,8 +13,8 @@ from torch import Tensor
 
 from d3po_core import training
 from d3po_core.checkpoint import MANIFEST
-from d3po_core.denoisers import StableDiffusionDenoiser, load_denoiser
-from d3po_core.denoisers.stable_diffusion import WEIGHTS
+from d3po_core.denoisers import Denoiser, load_denoiser
+from d3po_core.denoisers.base import WEIGHTS
 from d3po_core.errors import BadPreference, BadTrajectory, ModelMissing, NoPairs, NotFinite
 from d3po_core.losses import d3po_loss
 from d3po_core.policy import LoraPolicy
@@ -32,7 +32,7 @@ class Killed(Exception):
     """What a test raises in place of a kill."""
 
 
-def margins(denoiser: StableDiffusionDenoiser, group: TrainingGroup) -> Tensor:
+def margins(denoiser: Denoiser, group: TrainingGroup) -> Tensor:
     """How much further each pair's chosen image rose than its rejected one, mean over timesteps. Float32 [P]."""
     trajectory = Trajectory.load(group.path)
     with torch.no_grad():
@@ -40,15 +40,13 @@ def margins(denoiser: StableDiffusionDenoiser, group: TrainingGroup) -> Tensor:
     return torch.stack([ratios[pair.chosen] - ratios[pair.rejected] for pair in group.pairs])
 
 
-def test_the_chosen_images_become_likelier_than_the_rejected(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path
-) -> None:
+def test_the_chosen_images_become_likelier_than_the_rejected(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     assert all(margins(denoiser, group).abs().max() < 1e-4 for group in sampled.stored)
     train_round(denoiser, sampled.stored, TRAINING.model_copy(update={"epochs": 2}), tmp_path / "checkpoint")
     assert all(margins(denoiser, group).mean() > 1e-4 for group in sampled.stored)
 
 
-def test_every_update_is_observed_with_its_figures(denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path) -> None:
+def test_every_update_is_observed_with_its_figures(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     seen: list[tuple[int, int, dict[str, float]]] = []
     manifest = train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c", observe=lambda *row: seen.append(row))
     assert [(update, total) for update, total, _ in seen] == [(k, UPDATES) for k in range(1, UPDATES + 1)]
@@ -61,7 +59,7 @@ def test_every_update_is_observed_with_its_figures(denoiser: StableDiffusionDeno
     assert manifest.final == last
 
 
-def test_one_batch_has_the_gradient_of_every_pair_on_its_own(denoiser: StableDiffusionDenoiser, sampled: Sampled) -> None:
+def test_one_batch_has_the_gradient_of_every_pair_on_its_own(denoiser: Denoiser, sampled: Sampled) -> None:
     policy = LoraPolicy(denoiser, TRAINING, None)
     with torch.no_grad():
         for parameter in policy.parameters:
@@ -99,9 +97,7 @@ def test_the_plan_takes_every_timestep_of_every_group_once_an_epoch(sampled: Sam
     assert [steps for _, steps in plan] != [steps for _, steps in other]
 
 
-def test_a_next_round_starts_from_its_parent(
-    denoiser: StableDiffusionDenoiser, trained: Path, sampled: Sampled, tmp_path: Path
-) -> None:
+def test_a_next_round_starts_from_its_parent(denoiser: Denoiser, trained: Path, sampled: Sampled, tmp_path: Path) -> None:
     denoiser.use_adapter(trained)
     parent = denoiser.policy
     group = store(next(sample_groups(denoiser, PROMPTS, SAMPLING)), tmp_path, PAIRS[0])
@@ -113,9 +109,7 @@ def test_a_next_round_starts_from_its_parent(
     assert 0 < max((before[name] - after[name]).abs().max().item() for name in before) < 0.1
 
 
-def test_training_leaves_a_denoiser_that_carries_the_new_checkpoint(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path
-) -> None:
+def test_training_leaves_a_denoiser_that_carries_the_new_checkpoint(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c")
     carried = next(sample_groups(denoiser, PROMPTS, SAMPLING)).trajectory
     denoiser.use_adapter(None)
@@ -129,7 +123,7 @@ def test_training_leaves_a_denoiser_that_carries_the_new_checkpoint(
 
 @pytest.mark.parametrize("after", [1, 3, UPDATES])
 def test_a_killed_round_continues_to_bitwise_equal_weights(
-    denoiser: StableDiffusionDenoiser,
+    denoiser: Denoiser,
     tiny_model: Path,
     trained: Path,
     sampled: Sampled,
@@ -158,7 +152,7 @@ def test_a_killed_round_continues_to_bitwise_equal_weights(
 
 
 def test_without_a_saved_state_a_killed_round_starts_over(
-    denoiser: StableDiffusionDenoiser, trained: Path, sampled: Sampled, tmp_path: Path
+    denoiser: Denoiser, trained: Path, sampled: Sampled, tmp_path: Path
 ) -> None:
     def kill(update: int, total: int, values: dict[str, float]) -> None:
         raise Killed
@@ -169,7 +163,7 @@ def test_without_a_saved_state_a_killed_round_starts_over(
     assert (tmp_path / "c" / WEIGHTS).read_bytes() == (trained / WEIGHTS).read_bytes()
 
 
-def test_a_finished_round_is_not_trained_again(denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path) -> None:
+def test_a_finished_round_is_not_trained_again(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     first = train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c")
 
     def never(update: int, total: int, values: dict[str, float]) -> None:
@@ -178,7 +172,7 @@ def test_a_finished_round_is_not_trained_again(denoiser: StableDiffusionDenoiser
     assert train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c", observe=never) == first
 
 
-def test_groups_without_a_pair_are_not_trained_on(denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path) -> None:
+def test_groups_without_a_pair_are_not_trained_on(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     tied = dataclasses.replace(sampled.stored[1], pairs=[])
     manifest = train_round(denoiser, [sampled.stored[0], tied], TRAINING, tmp_path / "c")
     assert (manifest.groups, manifest.pairs, manifest.updates) == (1, 2, 2)
@@ -188,7 +182,7 @@ def test_groups_without_a_pair_are_not_trained_on(denoiser: StableDiffusionDenoi
 
 @pytest.mark.parametrize("pair", [Pair(0, 3), Pair(3, 0), Pair(-1, 0)])
 def test_a_pair_of_an_image_that_is_not_there_is_refused_before_training(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path, pair: Pair
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, pair: Pair
 ) -> None:
     broken = dataclasses.replace(sampled.stored[1], pairs=[pair])
     seen: list[int] = []
@@ -203,13 +197,13 @@ def test_another_base_model_is_refused(sampled: Sampled, tmp_path: Path) -> None
         train_round(other, sampled.stored, TRAINING, tmp_path / "c")
 
 
-def test_another_adapter_is_refused(denoiser: StableDiffusionDenoiser, sampled: Sampled, trained: Path, tmp_path: Path) -> None:
+def test_another_adapter_is_refused(denoiser: Denoiser, sampled: Sampled, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(BadTrajectory, match=r"0\.safetensors was sampled with another adapter"):
         train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c", parent=trained)
 
 
 def test_one_group_of_another_adapter_is_found_among_many(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, trained: Path, tmp_path: Path
+    denoiser: Denoiser, sampled: Sampled, trained: Path, tmp_path: Path
 ) -> None:
     denoiser.use_adapter(trained)
     stray = store(next(sample_groups(denoiser, PROMPTS[:1], SAMPLING, first_position=5)), tmp_path, PAIRS[0])
@@ -218,7 +212,7 @@ def test_one_group_of_another_adapter_is_found_among_many(
 
 
 def test_another_scheduler_is_refused(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trailing = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config, timestep_spacing="trailing")
     monkeypatch.setattr(denoiser.pipeline, "scheduler", trailing)
@@ -227,7 +221,7 @@ def test_another_scheduler_is_refused(
 
 
 def test_a_scheduler_that_reads_the_model_differently_is_refused(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     v_prediction = DDIMScheduler.from_config(denoiser.pipeline.scheduler.config, prediction_type="v_prediction")
     monkeypatch.setattr(denoiser.pipeline, "scheduler", v_prediction)
@@ -235,7 +229,7 @@ def test_a_scheduler_that_reads_the_model_differently_is_refused(
         train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c")
 
 
-def test_altered_log_probabilities_are_refused(denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path) -> None:
+def test_altered_log_probabilities_are_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     original = sampled.groups[0].trajectory
     dataclasses.replace(original, log_probs=original.log_probs + 0.01).save(tmp_path / "altered.safetensors")
     altered = TrainingGroup(tmp_path / "altered.safetensors", None, PAIRS[0])
@@ -243,7 +237,7 @@ def test_altered_log_probabilities_are_refused(denoiser: StableDiffusionDenoiser
         train_round(denoiser, [altered], TRAINING, tmp_path / "c")
 
 
-def test_an_altered_file_is_refused(denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path) -> None:
+def test_an_altered_file_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     copy = Path(shutil.copy(sampled.stored[1].path, tmp_path))
     data = bytearray(copy.read_bytes())
     data[-3] ^= 1
@@ -253,15 +247,13 @@ def test_an_altered_file_is_refused(denoiser: StableDiffusionDenoiser, sampled: 
         train_round(denoiser, [sampled.stored[0], altered], TRAINING, tmp_path / "c")
 
 
-def test_a_parent_of_another_rank_is_refused(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, trained: Path, tmp_path: Path
-) -> None:
+def test_a_parent_of_another_rank_is_refused(denoiser: Denoiser, sampled: Sampled, trained: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelMissing, match="is a LoRA of rank 2; this round asks for rank 4"):
         train_round(denoiser, sampled.stored, TRAINING.model_copy(update={"lora_rank": 4}), tmp_path / "c", parent=trained)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_round_without_a_checkpoint(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path
 ) -> None:
     def poison(update: int, total: int, values: dict[str, float]) -> None:
         weights = next(p for p in denoiser.pipeline.unet.parameters() if p.requires_grad)
@@ -272,9 +264,7 @@ def test_a_gradient_that_is_not_finite_ends_the_round_without_a_checkpoint(
     assert not (tmp_path / "c").exists()
 
 
-def test_a_round_ends_early_once_it_is_far_from_its_reference(
-    denoiser: StableDiffusionDenoiser, sampled: Sampled, tmp_path: Path
-) -> None:
+def test_a_round_ends_early_once_it_is_far_from_its_reference(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     near = TRAINING.model_copy(update={"max_kl": 1e-12})
     manifest = train_round(denoiser, sampled.stored, near, tmp_path / "near")
     assert 1 < manifest.updates < UPDATES

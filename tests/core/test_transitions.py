@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.distributions import Normal
 
-from d3po_core.errors import UnsupportedModel
-from d3po_core.transitions import DdimTransition, log_prob
+from d3po_core.errors import BadParams, NoDensity, UnsupportedModel
+from d3po_core.transitions import DdimTransition, FlowTransition, Step, Transition, log_prob
 
 SHAPE = (2, 4, 8, 8)
 
@@ -20,8 +22,18 @@ def scheduler(**options: Any) -> DDIMScheduler:
     return DDIMScheduler(**{**defaults, "set_alpha_to_one": False, "steps_offset": 1, **options})
 
 
+def in_float64(theirs: DDIMScheduler) -> DDIMScheduler:
+    """Their step computes in the type of these two; in float32 they are off by 1e-6 before the step even starts."""
+    theirs.alphas_cumprod, theirs.final_alpha_cumprod = theirs.alphas_cumprod.double(), theirs.final_alpha_cumprod.double()
+    return theirs
+
+
 def noise(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+DDIM = [DdimTransition(scheduler(prediction_type=kind), 20, 1.0) for kind in ("epsilon", "v_prediction", "sample")]
+FLOW = FlowTransition([1 - k / 20 for k in range(21)], 1.0)
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
@@ -39,8 +51,7 @@ def test_a_step_is_the_step_of_diffusers(
     eta: float,
 ) -> None:
     theirs = scheduler(prediction_type=prediction_type, timestep_spacing=timestep_spacing, set_alpha_to_one=set_alpha_to_one)
-    # Their step computes in the type of these two; in float32 they are off by 1e-6 before the step even starts.
-    theirs.alphas_cumprod, theirs.final_alpha_cumprod = theirs.alphas_cumprod.to(dtype), theirs.final_alpha_cumprod.to(dtype)
+    theirs = in_float64(theirs) if dtype == torch.float64 else theirs
     transition = DdimTransition(theirs, count, eta)
     assert [step.timestep for step in transition.steps] == theirs.timesteps.tolist()
     clean, e, error, z = (noise(seed, dtype) for seed in range(4))
@@ -69,53 +80,141 @@ def test_the_step_to_a_fully_clean_image_has_no_noise() -> None:
     assert min(sigmas[:-1]) > 0
 
 
-def test_zero_terminal_snr_with_v_prediction_stays_finite() -> None:
-    zero_snr = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+def test_zero_terminal_snr_with_v_prediction_stays_finite_where_diffusers_does_not() -> None:
+    theirs = in_float64(scheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"))
+    output, latents, z = noise(0), noise(1), noise(2)
+    finite = 0
     for count in range(2, 60):
-        transition = DdimTransition(scheduler(**zero_snr), count, 1.0)
+        transition = DdimTransition(theirs, count, 1.0)
         assert transition.steps[0].timestep == 999
-        assert torch.isfinite(transition.mean(noise(0), noise(1), [transition.steps[0]] * 2)).all()
+        for step in transition.steps:
+            ours = transition.mean(output, latents, [step] * 2) + step.sigma * z
+            expected = theirs.step(output, step.timestep, latents, eta=1.0, variance_noise=z).prev_sample
+            assert torch.isfinite(ours).all()
+            if torch.isfinite(expected).all():
+                torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
+                finite += 1
+    assert finite > 1000
 
 
-def test_log_prob_is_the_normal_density_averaged_over_an_image() -> None:
-    mean, sigma = noise(0), torch.tensor([0.05, 0.9], dtype=torch.float64)
-    column = sigma.view(-1, 1, 1, 1)
-    latents = mean + column * noise(1)
-    expected = Normal(mean, column).log_prob(latents).mean(dim=(1, 2, 3))
-    actual = log_prob(latents, mean, sigma)
-    assert actual.dtype == torch.float32
-    torch.testing.assert_close(actual.double(), expected, atol=1e-6, rtol=1e-6)
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_a_scheduler_that_clips_is_followed_exactly(prediction_type: str) -> None:
+    theirs = in_float64(scheduler(prediction_type=prediction_type, clip_sample=True, clip_sample_range=0.5))
+    transition = DdimTransition(theirs, 20, 1.0)
+    output, latents, z = noise(0), noise(1), noise(2)
+    for step in transition.steps:
+        expected = theirs.step(output, step.timestep, latents, eta=1.0, variance_noise=z).prev_sample
+        ours = transition.mean(output, latents, [step] * 2) + step.sigma * z
+        torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
 
 
-def test_the_gradient_of_a_log_prob_reaches_the_model_output() -> None:
-    transition = DdimTransition(scheduler(), 20, 1.0)
+def flow_scheduler(count: int, **options: Any) -> FlowMatchEulerDiscreteScheduler:
+    theirs = FlowMatchEulerDiscreteScheduler(**{"shift": 3.0, **options})
+    theirs.set_timesteps(count)
+    return theirs
+
+
+@pytest.mark.parametrize("count", [1, 2, 28])
+@pytest.mark.parametrize("eta", [1.0, 0.3])
+def test_a_flow_step_is_its_closed_form(count: int, eta: float) -> None:
+    levels = flow_scheduler(count).sigmas.double().tolist()
+    transition = FlowTransition(levels, eta)
+    x, v = noise(0), noise(1)
+    for step, (s, after) in zip(transition.steps, pairwise(levels), strict=True):
+        dt = after - s
+        sigma = 0.7 * eta * (s / (1 - (after if s == 1 else s))) ** 0.5
+        mean = x * (1 + sigma**2 / (2 * s) * dt) + v * (1 + sigma**2 * (1 - s) / (2 * s)) * dt
+        torch.testing.assert_close(transition.mean(v, x, [step] * 2), mean, atol=1e-12, rtol=1e-12)
+        assert step.sigma == pytest.approx(sigma * (-dt) ** 0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 28])
+def test_a_flow_step_without_noise_is_the_euler_step_of_diffusers(count: int) -> None:
+    theirs = flow_scheduler(count)
+    transition = FlowTransition(theirs.sigmas.tolist(), 1e-4)
+    assert torch.tensor([step.timestep for step in transition.steps]).equal(theirs.timesteps)
+    x, v = noise(0, torch.float32), noise(1, torch.float32)
+    for step, timestep in zip(transition.steps, theirs.timesteps, strict=True):
+        expected = theirs.step(v, timestep, x).prev_sample
+        torch.testing.assert_close(transition.mean(v, x, [step] * 2), expected, atol=1e-6, rtol=1e-6)
+        assert step.sigma < 1e-3
+
+
+@pytest.mark.parametrize("levels", [[1.0], [0.0, 1.0], [1.5, 0.5, 0.0], [0.5, 0.5, 0.0], [1.0, float("nan")]])
+def test_noise_levels_that_do_not_fall_are_refused(levels: list[float]) -> None:
+    with pytest.raises(UnsupportedModel, match="do not fall from at most 1 to at least 0"):
+        FlowTransition(levels, 1.0)
+
+
+def test_half_precision_models_step_in_float32() -> None:
+    output, latents = noise(0, torch.float16), noise(1, torch.float16)
+    for transition in (*DDIM, FLOW):
+        step = [transition.steps[5]] * 2
+        mean = transition.mean(output, latents, step)
+        assert mean.dtype == torch.float32
+        torch.testing.assert_close(mean, transition.mean(output.double(), latents.double(), step).float(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-5)])
+def test_log_prob_is_the_normal_density_averaged_over_an_image(dtype: torch.dtype, tolerance: float) -> None:
+    steps = [Step(9, 8, 0.05), Step(9, 8, 0.9)]
+    sigma = torch.tensor([0.05, 0.9], dtype=torch.float64).view(-1, 1, 1, 1)
+    mean = noise(0).to(dtype)
+    latents = (mean.double() + sigma * noise(1)).to(dtype)
+    actual = log_prob(latents, mean, steps)
+    assert actual.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    expected = Normal(mean.double(), sigma).log_prob(latents.double()).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(actual.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_a_step_without_noise_has_no_density() -> None:
+    with pytest.raises(NoDensity, match=r"The step from timestep 1 has sigma 0\.0"):
+        log_prob(noise(0), noise(1), [Step(51, 1, 0.3), Step(1, -49, 0.0)])
+
+
+@pytest.mark.parametrize("transition", [*DDIM, FLOW], ids=["epsilon", "v_prediction", "sample", "flow"])
+def test_the_gradient_of_a_log_prob_reaches_the_model_output(transition: Transition) -> None:
     steps = [transition.steps[3], transition.steps[12]]
-    sigma = torch.tensor([step.sigma for step in steps])
-    latents, next_latents = noise(0)[:, :, :2, :2], noise(1)[:, :, :2, :2]
+    latents, next_latents, output = (noise(seed)[:, :, :2, :2] for seed in range(3))
 
     def density(output: Tensor) -> Tensor:
-        return log_prob(next_latents, transition.mean(output, latents, steps), sigma)
+        return log_prob(next_latents, transition.mean(output, latents, steps), steps)
 
-    output = noise(2)[:, :, :2, :2].requires_grad_(True)
-    # Quadratic in the output, so central differences are exact and a wide step keeps float32's rounding small.
-    assert torch.autograd.gradcheck(density, output, eps=0.1, atol=1e-3, rtol=1e-3)
+    assert torch.autograd.gradcheck(density, output.requires_grad_(True), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("options", "count", "sentence"),
     [
-        ({"clip_sample": True}, 20, "clips the predicted image"),
-        ({"thresholding": True}, 20, "clips the predicted image"),
+        ({"thresholding": True}, 20, "thresholds the predicted image"),
         ({"rescale_betas_zero_snr": True}, 20, "needs v_prediction"),
         ({"prediction_type": "flow"}, 20, "predicts 'flow'"),
-        ({}, 1000, "cannot be cut into 1000 steps"),
-        ({"timestep_spacing": "trailing"}, 61, "cannot be cut into 61 steps"),
-        ({"set_alpha_to_one": True}, 1, "adds no noise anywhere"),
     ],
 )
 def test_a_schedule_without_an_exact_density_is_refused(options: dict[str, Any], count: int, sentence: str) -> None:
     with pytest.raises(UnsupportedModel, match=sentence):
         DdimTransition(scheduler(**options), count, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "sentence"),
+    [
+        ({}, 1000, "cannot be cut into 1000 steps"),
+        ({"num_train_timesteps": 100}, 101, "cannot be cut into 101 steps"),
+        ({"timestep_spacing": "trailing"}, 61, "cannot be cut into 61 steps"),
+        ({"set_alpha_to_one": True}, 1, "adds no noise anywhere"),
+    ],
+)
+def test_a_number_of_steps_that_the_schedule_lacks_is_refused(options: dict[str, Any], count: int, sentence: str) -> None:
+    with pytest.raises(BadParams, match=sentence):
+        DdimTransition(scheduler(**options), count, 1.0)
+
+
+@pytest.mark.parametrize("eta", [0.0, -0.1, 1.01, float("nan")])
+@pytest.mark.parametrize("make", [lambda eta: DdimTransition(scheduler(), 20, eta), lambda eta: FlowTransition([1.0, 0.0], eta)])
+def test_an_eta_without_a_density_is_refused(make: Callable[[float], Transition], eta: float) -> None:
+    with pytest.raises(BadParams, match=f"eta is {eta}"):
+        make(eta)
 
 
 def test_another_kind_of_scheduler_is_refused() -> None:

@@ -1,0 +1,143 @@
+"""The one interface over all model families, and what they share: adapters, guidance, sizes, decoding."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from d3po_core.conditioning import Conditioning
+from d3po_core.errors import BadParams, ModelMissing
+from d3po_core.params import ChainParams
+from d3po_core.trajectory import file_sha256
+from d3po_core.transitions import Transition
+
+ADAPTER = "policy"
+WEIGHTS = "pytorch_lora_weights.safetensors"
+DECODED_AT_ONCE = 2**16  # latent pixels: 16 images of 512x512, 4 of 1024x1024
+
+
+class Denoiser(ABC):
+    """A pipeline, the adapter it carries now, and its three verbs: encode, predict, decode.
+
+    `module` is the U-Net or transformer itself, `network` what `predict` calls: the same, until training wraps it.
+    `model` is the base model's fingerprint and `policy` the adapter's SHA-256, "base" without one.
+    """
+
+    component: ClassVar[str]
+    """The pipeline's name for its network: "unet" or "transformer"."""
+
+    def __init__(self, pipeline: Any, model: str) -> None:
+        self.pipeline, self.model, self.policy = pipeline, model, "base"
+        self.network: nn.Module = self.module
+        self.device, self.dtype = self.module.device, self.module.dtype
+        for part in pipeline.components.values():
+            if isinstance(part, nn.Module):
+                part.eval().requires_grad_(False)
+
+    @property
+    def module(self) -> Any:
+        return getattr(self.pipeline, self.component)
+
+    @property
+    @abstractmethod
+    def default_size(self) -> tuple[int, int]:
+        """Height and width in pixels that the pipeline draws unless told otherwise."""
+
+    @property
+    @abstractmethod
+    def size_multiple(self) -> int:
+        """Pixels that height and width must be a multiple of."""
+
+    @property
+    @abstractmethod
+    def latent_channels(self) -> int: ...
+
+    @abstractmethod
+    def transition(self, params: ChainParams) -> Transition:
+        """The chain of stochastic steps. Raises UnsupportedModel where the scheduler has none."""
+
+    @abstractmethod
+    def encode(self, prompt: str, params: ChainParams) -> Conditioning:
+        """Embed one prompt, and the empty one where the family has classifier-free guidance. No batch dimension."""
+
+    @abstractmethod
+    def output(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+        """The network's own output. latents [B,C,H,W], timesteps [B], conditioning of B rows. Returns [B,C,H,W]."""
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, guidance_scale: float) -> Tensor:
+        """The output with classifier-free guidance (Ho & Salimans 2022): u + g (c - u), or c alone for g <= 1.
+
+        latents [B,C,H,W]; timesteps [B] as the family's scheduler lists them; conditioning of B rows. Returns [B,C,H,W].
+        """
+        if guidance_scale <= 1:
+            return self.output(latents, timesteps, conditioning)
+        both = self.output(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), conditioning.with_negative())
+        unconditional, conditional = both.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    def size(self, params: ChainParams) -> tuple[int, int]:
+        """Height and width of an image in pixels. Raises BadParams if the model cannot draw them."""
+        height, width = (asked or own for asked, own in zip((params.height, params.width), self.default_size, strict=True))
+        if height % self.size_multiple or width % self.size_multiple:
+            raise BadParams(
+                f"This model draws heights and widths that are multiples of {self.size_multiple} pixels; "
+                f"{height} by {width} is not one of them."
+            )
+        return height, width
+
+    def latent_shape(self, params: ChainParams) -> tuple[int, int, int]:
+        """(C,H,W) of an image's latents. Raises BadParams if the model cannot draw the size."""
+        height, width = self.size(params)
+        scale = self.pipeline.vae_scale_factor
+        return self.latent_channels, height // scale, width // scale
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> list[Image.Image]:
+        """Clean latents [B,C,H,W] to RGB images, as the pipeline itself does."""
+        vae, images = self.pipeline.vae, list[Image.Image]()
+        for part in latents.split(max(1, DECODED_AT_ONCE // latents[0, 0].numel())):
+            pixels = vae.decode(self.unscaled(part.to(vae.dtype))).sample
+            images += self.pipeline.image_processor.postprocess(pixels, output_type="pil")
+        return images
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """Latents [B,C,H,W] on the scale that the VAE was trained on."""
+        config = self.pipeline.vae.config
+        return latents / config.scaling_factor + (config.shift_factor or 0.0)
+
+    def use_adapter(self, folder: Path | None) -> None:
+        """Carry the adapter in `folder` from now on; None: the base model.
+
+        Raises ModelMissing if it is not there or made for another model; the base model is carried then.
+        """
+        wanted = "base" if folder is None else adapter_sha256(folder)
+        if wanted == self.policy:
+            return
+        if self.policy != "base":
+            self.pipeline.unload_lora_weights()
+        self.policy = "base"
+        if folder is not None:
+            self._load_adapter(folder)
+            self.policy = wanted
+        self.module.eval().requires_grad_(False)
+
+    def _load_adapter(self, folder: Path) -> None:
+        try:
+            self.pipeline.load_lora_weights(str(folder), adapter_name=ADAPTER, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:  # KeyError: the library's own clean-up after a misfit
+            self.pipeline.unload_lora_weights()  # what was half loaded
+            cause = error.__context__ if isinstance(error, KeyError) and error.__context__ else error
+            reason = str(cause).splitlines()[0].rstrip(":")
+            raise ModelMissing(f"The checkpoint {folder} cannot be loaded onto this base model: {reason}") from error
+
+
+def adapter_sha256(folder: Path) -> str:
+    weights = Path(folder) / WEIGHTS
+    if not weights.is_file():
+        raise ModelMissing(f"The checkpoint {folder} has no {WEIGHTS}; it was moved or its round never finished.")
+    return file_sha256(weights)

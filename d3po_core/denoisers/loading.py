@@ -1,0 +1,55 @@
+"""From a pipeline folder or hub id to the Denoiser of its family."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+
+from d3po_core.denoisers.base import Denoiser
+from d3po_core.denoisers.stable_diffusion import StableDiffusionDenoiser
+from d3po_core.errors import ModelMissing, UnsupportedModel
+from d3po_core.trajectory import file_sha256
+
+FAMILIES: dict[str, type[Denoiser]] = {
+    "StableDiffusionPipeline": StableDiffusionDenoiser,
+}
+WITHOUT_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+EXTRA: dict[str, dict[str, Any]] = {"StableDiffusionPipeline": WITHOUT_SAFETY_CHECKER}
+
+
+def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32") -> Denoiser:
+    """Load a pipeline from a folder or a hub id, with the scheduler of its family's transition.
+
+    dtype: "float32", "float16" or "bfloat16", of everything that is loaded. Safetensors only and no remote code. Raises
+    ModelMissing if a folder is not there or not a pipeline, and UnsupportedModel for another kind of pipeline.
+    """
+    folder = Path(source)
+    is_folder = folder.is_dir()
+    if not is_folder and (folder.is_absolute() or os.environ.get("HF_HUB_OFFLINE") == "1"):
+        raise ModelMissing(
+            f"The base model {source} is not there. Put a diffusers pipeline folder at that path, or correct the setting."
+        )
+    try:
+        name = DiffusionPipeline.load_config(str(source), local_files_only=is_folder)["_class_name"]
+        if not isinstance(name, str) or name not in FAMILIES:
+            raise UnsupportedModel(f"{source} is a {name}; this library knows {', '.join(FAMILIES)}.")
+        pipeline = DiffusionPipeline.from_pretrained(
+            str(source), dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=is_folder, **EXTRA.get(name, {})
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelMissing(f"The base model {source} cannot be loaded as a diffusers pipeline: {error}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return FAMILIES[name](pipeline.to(device), model=fingerprint(folder) if is_folder else str(source))
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 over the network's and scheduler's configuration and the network's weights: what a log-probability depends on."""
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("unet/*"), *folder.glob("transformer/*"), *folder.glob("scheduler/*")]):
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()
