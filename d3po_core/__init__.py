@@ -17,7 +17,7 @@ _EXPORTS = {
     "sample_groups": "sampling",
     "sample_duel": "sampling",
     "Trajectory": "trajectory",
-    "TrainingGroup": "training",
+    "TrainingGroup": "plan",
     "train_round": "training",
 }
 

@@ -8,6 +8,7 @@ CoreError
 ├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
 ├── BadPreference      a preference that names an image that is not there
 ├── NoPairs            nothing to train on
+├── BadState           what a killed round left belongs to another one
 └── NotFinite          NaN or infinity in latents, log-probabilities or gradients
 """
 
@@ -43,6 +44,10 @@ class BadPreference(CoreError):
 
 
 class NoPairs(CoreError):
+    pass
+
+
+class BadState(CoreError):
     pass
 
 

@@ -54,6 +54,9 @@ class TrainingParams(Params):
     )
     epochs: int = Field(default=1, ge=1, le=100)
     lora_rank: int = Field(default=8, ge=1, le=256)
+    groups_per_update: int = Field(
+        default=1, ge=1, le=10_000, description="Groups whose mean gradient makes an optimizer step, over all processes."
+    )
     timesteps_per_update: int = Field(
         default=2, ge=1, le=1000, description="Optimizer step after this many timesteps of a group."
     )
@@ -67,6 +70,12 @@ class TrainingParams(Params):
     )
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     weight_decay: float = Field(default=1e-4, ge=0.0)
+    ema_decay: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="The checkpoint is a moving average of the weights with this decay; 0: the last."
+    )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        default="no", description="Number format of the model's matrix products; log-ratios and weights are float32."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
 

@@ -1,4 +1,4 @@
-"""One D3PO training round on recorded trajectories: the visible loop, on accelerate.
+"""One D3PO training round on recorded trajectories: the visible loop, on any number of processes.
 
 Each image is evaluated once a timestep, all pairs come from N log-ratios, and the reference's log-probabilities are the
 stored ones: no reference pass and no second model.
@@ -6,42 +6,30 @@ stored ones: no reference pass and no second model.
 
 from __future__ import annotations
 
-import math
-import os
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from d3po_core.checkpoint import Manifest, read_manifest, save_checkpoint
 from d3po_core.denoisers import Denoiser
 from d3po_core.errors import BadPreference, BadTrajectory, NoPairs, NotFinite
-from d3po_core.losses import d3po_loss, kl_estimate, pair_accuracy
+from d3po_core.figures import Row, figures, row_of
+from d3po_core.losses import d3po_loss
 from d3po_core.params import TrainingParams
+from d3po_core.plan import Plan, TrainingGroup, Update, Visit, visited
 from d3po_core.policy import LoraPolicy
-from d3po_core.preferences import Pair
+from d3po_core.ratios import autocast, check_ratio_is_one, log_ratios
+from d3po_core.round_state import Ema, RoundState
 from d3po_core.trajectory import Trajectory
-from d3po_core.transitions import log_prob
 
 ObserveUpdate = Callable[[int, int, dict[str, float]], None]
-RATIO_TOLERANCE = 1e-3
 KL_MEMORY = 0.9
-SAVE_EVERY_SECONDS = 20
-
-
-@dataclass(frozen=True)
-class TrainingGroup:
-    """A stored trajectory and the pairs that its votes left."""
-
-    path: Path
-    sha256: str | None
-    pairs: Sequence[Pair]
 
 
 def train_round(
@@ -55,145 +43,137 @@ def train_round(
     """Train a LoRA on the groups' pairs and write the checkpoint folder `out`.
 
     `parent` is the adapter that sampled every group (None: the base model); training starts from it and it is the
-    reference. `observe(update, updates, values)` follows every optimizer step. The round ends early once the running
-    average of the KL estimate exceeds `params.max_kl`, so that it moves only so far from what people saw. A killed
-    round called again with the same arguments continues from its last saved state. Raises NoPairs, BadPreference,
-    BadTrajectory or NotFinite.
+    reference. `observe(update, updates, values)` follows every optimizer step, on the main process. The round ends early
+    once the running average of the KL estimate exceeds `params.max_kl`, so that it moves only so far from what people saw.
+
+    A killed round called again with the same arguments continues from its last saved state. Under `accelerate launch` every
+    process makes this call with the same arguments and computes its share of each update; all end with the same weights,
+    those that one process reaches. Raises NoPairs, BadPreference, BadTrajectory, BadState or NotFinite.
     """
     if finished := read_manifest(out):
         return finished
     useful = [group for group in groups if group.pairs]
     if not useful:
         raise NoPairs("None of the groups has a pair to learn from: every vote was a tie, all bad or a skip, or they cancel out.")
+    processes = Accelerator(cpu=denoiser.device.type == "cpu")
     policy = LoraPolicy(denoiser, params, parent)
-    for group in useful:
-        check_sampled_by(policy, group)
-    check_ratio_is_one(policy, useful[0])
-    accelerator = Accelerator(cpu=denoiser.device.type == "cpu")
-    optimizer = torch.optim.AdamW(policy.parameters, lr=params.learning_rate, weight_decay=params.weight_decay)
-    denoiser.network, optimizer = accelerator.prepare(denoiser.module, optimizer)
-    state = ResumableState(out.with_name(out.name + ".state"), policy, optimizer)
-    plan = list(plan_updates(useful, params))
-    for update, (group, pick) in enumerate(plan):
-        if update < state.updates:
-            continue
+    plan = Plan([check_sampled_by(policy, group) for group in useful], params)
+    check_ratio_is_one(denoiser, useful[0], params)
+    learner = Learner(policy, useful, params, processes)
+    identity = identity_of(useful, params, policy.reference)
+    state = RoundState(
+        out.with_name(out.name + ".state"), identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler
+    )
+    total = len(plan)
+    for update in visited(plan, useful, state.updates, processes.process_index, processes.num_processes):
         if state.values.get("kl_average", 0.0) > params.max_kl:
             break
-        values = one_update(denoiser, policy, optimizer, accelerator, group, pick, params)
+        values = learner.learn(update)
+        learner.ema.update(state.updates)
         values["kl_average"] = KL_MEMORY * state.values.get("kl_average", 0.0) + (1 - KL_MEMORY) * values["kl"]
-        state.advance(update + 1, values)
-        observe(update + 1, len(plan), values)
-    manifest = save_checkpoint(
-        policy,
-        out,
-        parent=policy.reference,
-        params=params,
-        groups=len(useful),
-        pairs=sum(len(group.pairs) for group in useful),
-        updates=state.updates,
-        final=state.values,
-    )
+        state.advance(state.updates + 1, values, keeper=processes.is_main_process)
+        if processes.is_main_process:
+            observe(state.updates, total, values)
+    learner.ema.apply()
+    if processes.is_main_process:
+        save_checkpoint(
+            policy,
+            out,
+            parent=policy.reference,
+            params=params,
+            groups=len(useful),
+            pairs=sum(len(group.pairs) for group in useful),
+            updates=state.updates,
+            final=state.values,
+        )
+        state.path.unlink(missing_ok=True)
+    processes.wait_for_everyone()
+    manifest = read_manifest(out)
+    assert manifest is not None
     denoiser.policy = manifest.weights
-    state.path.unlink(missing_ok=True)
     return manifest
 
 
-def plan_updates(groups: Sequence[TrainingGroup], params: TrainingParams) -> Iterator[tuple[TrainingGroup, list[int]]]:
-    """The order of the whole round, from the seed alone: groups shuffled every epoch, one timestep permutation a group.
+class Learner:
+    """One optimizer step after another, on this process's share of each update.
 
-    Yields a group and which of its trainable steps to take, `timesteps_per_update` at a time.
+    Gradients are summed over the processes explicitly rather than by a wrapped module: a share may be empty, and the norm of
+    a single timestep's gradient is read before the sum.
     """
-    for epoch in range(params.epochs):
-        order = random.Random(f"{params.seed} {epoch}").sample(range(len(groups)), len(groups))
-        for index in order:
-            count = len(Trajectory.load(groups[index].path).trainable_steps)
-            noisiest = max(1, round(params.timestep_fraction * count))
-            steps = random.Random(f"{params.seed} {epoch} {index}").sample(range(noisiest), noisiest)
-            for start in range(0, noisiest, params.timesteps_per_update):
-                yield groups[index], steps[start : start + params.timesteps_per_update]
+
+    def __init__(
+        self, policy: LoraPolicy, groups: Sequence[TrainingGroup], params: TrainingParams, processes: Accelerator
+    ) -> None:
+        self.denoiser, self.groups, self.params, self.processes = policy.denoiser, groups, params, processes
+        self.parameters = policy.parameters
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=params.learning_rate, weight_decay=params.weight_decay)
+        self.ema = Ema(self.parameters, params.ema_decay)
+        self.scaler = torch.amp.GradScaler(self.denoiser.device.type, enabled=params.mixed_precision == "fp16")
+
+    def learn(self, update: Update) -> dict[str, float]:
+        """One optimizer step on the mean loss of an update's items; returns what was seen on the way.
+
+        Raises NotFinite, with the weights as they were, if the gradient is not finite.
+        """
+        rows = [self.add_gradient(visit, 1 / update.items) for visit in update.visits]
+        self.sum_over_processes()
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_grad_norm_(self.parameters, self.params.max_grad_norm)
+        if not torch.isfinite(norm) and not self.scaler.is_enabled():
+            names = ", ".join(self.groups[visit.item.group].path.name for visit in update.visits)
+            raise NotFinite(f"The gradient became NaN or infinite on {names}; the checkpoint before this round is unharmed.")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**figures(gather_object(rows)), "grad_norm": norm.item()}
+
+    def add_gradient(self, visit: Visit, share: float) -> Row:
+        """Add `share` of the gradient of an item's loss to the parameters' gradients; returns the item's figures."""
+        trajectory, params = visit.trajectory, self.params
+        chosen, rejected, weights = pair_tensors(self.groups[visit.item.group], trajectory, self.denoiser.device)
+        before = [parameter.grad for parameter in self.parameters]
+        self.optimizer.zero_grad(set_to_none=True)
+        with autocast(self.denoiser, params):
+            ratios = log_ratios(self.denoiser, trajectory, visit.item.step)
+        loss = d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip)
+        self.scaler.scale(loss).backward()
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = get_total_norm(gradients) / self.scaler.get_scale()
+        torch._foreach_mul_(gradients, share)
+        for parameter, held in zip(self.parameters, before, strict=True):
+            if held is not None:
+                parameter.grad = held if parameter.grad is None else held.add_(parameter.grad)
+        timestep = trajectory.header.steps[visit.item.step].timestep
+        return row_of(timestep, ratios.detach(), loss, norm, chosen, rejected, params.clip)
+
+    def sum_over_processes(self) -> None:
+        """Give every process the sum of all gradients, in the same bits."""
+        if self.processes.num_processes > 1:
+            for parameter in self.parameters:
+                mine = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.processes.reduce(mine, "sum")
 
 
-def one_update(
-    denoiser: Denoiser,
-    policy: LoraPolicy,
-    optimizer: Any,
-    accelerator: Accelerator,
-    group: TrainingGroup,
-    pick: list[int],
-    params: TrainingParams,
-) -> dict[str, float]:
-    """One optimizer step on some timesteps of one group; returns what was seen on the way."""
-    trajectory = Trajectory.load(group.path)
-    chosen, rejected, weights = pair_tensors(group, trajectory, denoiser.device)
-    steps = [trajectory.trainable_steps[k] for k in pick]
-    ratios = log_ratios(denoiser, trajectory, steps)
-    loss = d3po_loss(ratios, chosen, rejected, weights, params.beta, params.clip)
-    accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(policy.parameters, params.max_grad_norm)
-    if not torch.isfinite(norm):
-        raise NotFinite(
-            f"The gradient became NaN or infinite on {group.path.name}; the checkpoint before this round is unharmed."
-        )
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    seen = ratios.detach()
-    clipped = (seen < math.log1p(-params.clip)) | (seen > math.log1p(params.clip))
-    return {
-        "loss": loss.item(),
-        "pair_accuracy": pair_accuracy(seen, chosen, rejected).item(),
-        "log_ratio_mean": seen.mean().item(),
-        "log_ratio_std": seen.std().item(),
-        "clip_fraction": clipped.float().mean().item(),
-        "kl": kl_estimate(seen).item(),
-        "grad_norm": norm.item(),
-    }
+def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> tuple[int, ...]:
+    """Refuse a group that this round cannot learn from, before anything is trained; returns its trainable steps.
 
-
-def log_ratios(denoiser: Denoiser, trajectory: Trajectory, steps: list[int]) -> Tensor:
-    """l_theta - l_ref of every image at the given steps, in one batch. Returns float32 [K,N]."""
-    header, device = trajectory.header, denoiser.device
-    transition = denoiser.transition(header.params)
-    count = trajectory.latents.shape[0]
-    latents = torch.cat([trajectory.latents[:, k] for k in steps]).to(device)
-    next_latents = torch.cat([trajectory.latents[:, k + 1] for k in steps]).to(device)
-    taken = [header.steps[k] for k in steps for _ in range(count)]
-    timesteps = torch.tensor([step.timestep for step in taken], device=device)
-    conditioning = trajectory.conditioning.to(device).expand(len(taken))
-    output = denoiser.predict(latents, timesteps, conditioning, header.params.guidance_scale)
-    mean = transition.mean(output, latents, taken)
-    reference = trajectory.log_probs[:, steps].T.to(device)
-    return log_prob(next_latents, mean, taken).view(len(steps), count) - reference
-
-
-def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> None:
-    """Refuse a group that this round cannot learn from, before anything is trained.
-
-    Raises BadTrajectory if the file was altered, or if the model, the adapter or the scheduler is not the one that
-    sampled it; BadPreference if a pair names an image that it does not hold.
+    Raises BadTrajectory if the file was altered, or if the model, the adapter, the scheduler or the number format is not
+    the one that sampled it; BadPreference if a pair names an image that it does not hold.
     """
     trajectory, denoiser = Trajectory.load(group.path, group.sha256), policy.denoiser
     pair_tensors(group, trajectory, denoiser.device)
     header = trajectory.header
     here = tuple(denoiser.transition(header.params).steps)
-    sampled = {"base model": header.model, "adapter": header.policy, "scheduler": header.steps}
-    loaded = {"base model": denoiser.model, "adapter": policy.reference, "scheduler": here}
+    stored = str(trajectory.latents.dtype).removeprefix("torch.")
+    dtype = str(denoiser.dtype).removeprefix("torch.")
+    sampled = {"base model": header.model, "adapter": header.policy, "scheduler": header.steps, "dtype": (header.dtype, stored)}
+    loaded = {"base model": denoiser.model, "adapter": policy.reference, "scheduler": here, "dtype": (dtype, dtype)}
     for name, recorded in sampled.items():
         if recorded != loaded[name]:
             raise BadTrajectory(
                 f"{group.path} was sampled with another {name} than the one loaded; this round cannot learn from it."
             )
-
-
-@torch.no_grad()
-def check_ratio_is_one(policy: LoraPolicy, group: TrainingGroup) -> None:
-    """Prove |l_theta - l_ref| <= RATIO_TOLERANCE at theta = reference on one group. Raises BadTrajectory if it is not."""
-    trajectory = Trajectory.load(group.path)
-    worst = max(log_ratios(policy.denoiser, trajectory, [k]).abs().max().item() for k in trajectory.trainable_steps)
-    if worst > RATIO_TOLERANCE:
-        raise BadTrajectory(
-            f"Recomputing {group.path} with the sampling policy gives log-probabilities that differ by {worst:.1e} "
-            f"(allowed {RATIO_TOLERANCE:.0e}); the number format or the library versions changed since it was sampled."
-        )
+    return tuple(trajectory.trainable_steps)
 
 
 def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -209,40 +189,9 @@ def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.dev
     return chosen, rejected, torch.tensor([pair.weight for pair in group.pairs], device=device)
 
 
-class ResumableState:
-    """Adapter weights, optimizer state and last figures after so many updates, saved every SAVE_EVERY_SECONDS.
-
-    All randomness of a round comes from its seed and the update's place in the plan, so nothing else needs saving.
-    """
-
-    def __init__(self, path: Path, policy: LoraPolicy, optimizer: Any) -> None:
-        self.path, self.policy, self.optimizer = path, policy, optimizer
-        self.updates, self.values, self._saved = 0, dict[str, float](), time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            state = torch.load(path, weights_only=True)
-            for parameter, value in zip(policy.parameters, state["parameters"], strict=True):
-                parameter.data.copy_(value)
-            optimizer.load_state_dict(state["optimizer"])
-            self.updates, self.values = state["updates"], state["values"]
-
-    def advance(self, updates: int, values: dict[str, float]) -> None:
-        self.updates, self.values = updates, values
-        if time.monotonic() - self._saved > SAVE_EVERY_SECONDS:
-            self.save()
-            self._saved = time.monotonic()
-
-    def save(self) -> None:
-        parameters = [p.detach().cpu() for p in self.policy.parameters]
-        state = {
-            "parameters": parameters,
-            "optimizer": self.optimizer.state_dict(),
-            "updates": self.updates,
-            "values": self.values,
-        }
-        temporary = self.path.with_suffix(".part")
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+def identity_of(groups: Sequence[TrainingGroup], params: TrainingParams, reference: str) -> str:
+    """SHA-256 of what a round is: its parameters, its reference, its groups in order and their pairs."""
+    digest = hashlib.sha256(f"{params.model_dump_json()} {reference}".encode())
+    for group in groups:
+        digest.update(f"{group.path.name} {group.sha256} {list(group.pairs)}\n".encode())
+    return digest.hexdigest()

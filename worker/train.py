@@ -40,7 +40,8 @@ def main(round_id: str, folder: Path, parent: Path | None) -> int:
 
 def run(round_id: str, folder: Path, parent: Path | None, report: IO[str]) -> None:
     gpu.stay_offline()
-    from d3po_core.training import TrainingGroup, train_round
+    from d3po_core.plan import TrainingGroup
+    from d3po_core.training import train_round
 
     with read_scope() as session:
         round_ = session.get_one(Round, round_id)

@@ -10,9 +10,10 @@ import pytest
 
 from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.params import SamplingParams, TrainingParams
+from d3po_core.plan import TrainingGroup
 from d3po_core.preferences import Pair
 from d3po_core.sampling import SampledGroup, sample_groups
-from d3po_core.training import TrainingGroup, train_round
+from d3po_core.training import train_round
 
 SAMPLING = SamplingParams(images_per_prompt=3, num_inference_steps=4, guidance_scale=3.0, seed=7)
 TRAINING = TrainingParams(learning_rate=1e-2, lora_rank=2, timestep_fraction=1.0, max_kl=1.0)

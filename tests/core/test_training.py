@@ -11,16 +11,18 @@ from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 from torch import Tensor
 
-from d3po_core import training
+from d3po_core import round_state
 from d3po_core.checkpoint import MANIFEST
 from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.denoisers.base import WEIGHTS
-from d3po_core.errors import BadPreference, BadTrajectory, ModelMissing, NoPairs, NotFinite
+from d3po_core.errors import BadPreference, BadState, BadTrajectory, ModelMissing, NoPairs, NotFinite
 from d3po_core.losses import d3po_loss
+from d3po_core.plan import TrainingGroup
 from d3po_core.policy import LoraPolicy
 from d3po_core.preferences import Pair
+from d3po_core.ratios import log_ratios
 from d3po_core.sampling import sample_groups
-from d3po_core.training import TrainingGroup, log_ratios, plan_updates, train_round
+from d3po_core.training import train_round
 from d3po_core.trajectory import Trajectory
 from tests.core.conftest import PAIRS, PROMPTS, SAMPLING, TRAINING, Sampled, store
 from tests.factories.tiny_pipeline import tiny_pipeline
@@ -36,7 +38,7 @@ def margins(denoiser: Denoiser, group: TrainingGroup) -> Tensor:
     """How much further each pair's chosen image rose than its rejected one, mean over timesteps. Float32 [P]."""
     trajectory = Trajectory.load(group.path)
     with torch.no_grad():
-        ratios = log_ratios(denoiser, trajectory, trajectory.trainable_steps).mean(dim=0)
+        ratios = torch.stack([log_ratios(denoiser, trajectory, step) for step in trajectory.trainable_steps]).mean(dim=0)
     return torch.stack([ratios[pair.chosen] - ratios[pair.rejected] for pair in group.pairs])
 
 
@@ -54,7 +56,11 @@ def test_every_update_is_observed_with_its_figures(denoiser: Denoiser, sampled: 
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert first["log_ratio_mean"] == pytest.approx(0, abs=1e-4)
     figures = {"loss", "pair_accuracy", "log_ratio_mean", "log_ratio_std", "clip_fraction", "kl", "kl_average", "grad_norm"}
-    assert set(first) == figures
+    norms = [{name for name in values if name.startswith("grad_norm_t")} for _, _, values in seen]
+    assert set(first) == figures | norms[0]
+    assert {len(names) for names in norms} == {TRAINING.timesteps_per_update}
+    steps = sampled.groups[0].trajectory.header.steps
+    assert set.union(*norms) == {f"grad_norm_t{step.timestep}" for step in steps if step.sigma > 0}
     assert all(math.isfinite(value) for _, _, values in seen for value in values.values())
     assert manifest.final == last
 
@@ -72,7 +78,8 @@ def test_one_batch_has_the_gradient_of_every_pair_on_its_own(denoiser: Denoiser,
 
     def loss_of(part: Trajectory, pairs: list[Pair], steps: list[int]) -> Tensor:
         chosen, rejected = torch.tensor([p.chosen for p in pairs]), torch.tensor([p.rejected for p in pairs])
-        return d3po_loss(log_ratios(denoiser, part, steps), chosen, rejected, torch.ones(len(pairs)), 0.1, 0.9)
+        ratios = torch.stack([log_ratios(denoiser, part, step) for step in steps])
+        return d3po_loss(ratios, chosen, rejected, torch.ones(len(pairs)), 0.1, 0.9)
 
     together = gradient(loss_of(trajectory, pairs, steps))
     alone = []
@@ -83,18 +90,6 @@ def test_one_batch_has_the_gradient_of_every_pair_on_its_own(denoiser: Denoiser,
     mean = [torch.stack(parts).mean(dim=0) for parts in zip(*alone, strict=True)]
     assert max(g.abs().max().item() for g in mean) > 1e-6
     torch.testing.assert_close(together, mean, atol=1e-7, rtol=1e-3)
-
-
-def test_the_plan_takes_every_timestep_of_every_group_once_an_epoch(sampled: Sampled) -> None:
-    params = TRAINING.model_copy(update={"epochs": 2, "timesteps_per_update": 3})
-    plan = list(plan_updates(sampled.stored, params))
-    assert plan == list(plan_updates(sampled.stored, params))
-    assert [len(steps) for _, steps in plan] == [3, 1] * 4
-    for epoch in (plan[:4], plan[4:]):
-        taken = sorted((group.path.name, step) for group, steps in epoch for step in steps)
-        assert taken == [(f"{position}.safetensors", step) for position in range(2) for step in range(4)]
-    other = list(plan_updates(sampled.stored, params.model_copy(update={"seed": 1})))
-    assert [steps for _, steps in plan] != [steps for _, steps in other]
 
 
 def test_a_next_round_starts_from_its_parent(denoiser: Denoiser, trained: Path, sampled: Sampled, tmp_path: Path) -> None:
@@ -131,7 +126,8 @@ def test_a_killed_round_continues_to_bitwise_equal_weights(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", -1)
+    monkeypatch.setattr(round_state, "SAVE_EVERY_SECONDS", -1)
+    monkeypatch.setattr(round_state, "LARGEST_SHARE", math.inf)
     out = tmp_path / "checkpoint"
 
     def kill(update: int, total: int, values: dict[str, float]) -> None:
@@ -237,6 +233,34 @@ def test_altered_log_probabilities_are_refused(denoiser: Denoiser, sampled: Samp
         train_round(denoiser, [altered], TRAINING, tmp_path / "c")
 
 
+@pytest.mark.parametrize("change", ["header", "latents"])
+def test_another_number_format_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path, change: str) -> None:
+    original = sampled.groups[0].trajectory
+    if change == "header":
+        other = dataclasses.replace(original, header=dataclasses.replace(original.header, dtype="bfloat16"))
+    else:
+        other = dataclasses.replace(original, latents=original.latents.bfloat16())
+    other.save(tmp_path / "half.safetensors")
+    with pytest.raises(BadTrajectory, match=r"half\.safetensors was sampled with another dtype"):
+        train_round(denoiser, [TrainingGroup(tmp_path / "half.safetensors", None, PAIRS[0])], TRAINING, tmp_path / "c")
+
+
+def test_what_another_round_left_is_not_continued(
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(round_state, "SAVE_EVERY_SECONDS", -1)
+
+    def kill(update: int, total: int, values: dict[str, float]) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c", observe=kill)
+    with pytest.raises(BadState, match=r"c\.state is what an unfinished round with other parameters"):
+        train_round(denoiser, sampled.stored, TRAINING.model_copy(update={"beta": 0.2}), tmp_path / "c")
+    with pytest.raises(BadState, match=r"c\.state"):
+        train_round(denoiser, sampled.stored[:1], TRAINING, tmp_path / "c")
+
+
 def test_an_altered_file_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     copy = Path(shutil.copy(sampled.stored[1].path, tmp_path))
     data = bytearray(copy.read_bytes())
@@ -268,10 +292,3 @@ def test_a_round_ends_early_once_it_is_far_from_its_reference(denoiser: Denoiser
     near = TRAINING.model_copy(update={"max_kl": 1e-12})
     manifest = train_round(denoiser, sampled.stored, near, tmp_path / "near")
     assert 1 < manifest.updates < UPDATES
-
-
-def test_only_the_noisiest_timesteps_are_planned(sampled: Sampled) -> None:
-    half = TRAINING.model_copy(update={"timestep_fraction": 0.5})
-    count = len(sampled.groups[0].trajectory.trainable_steps)
-    planned = {step for _, pick in plan_updates(sampled.stored, half) for step in pick}
-    assert planned == set(range(count // 2))
