@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.orm.exc import StaleDataError
 from starlette.exceptions import HTTPException
 
 from server import api, pages
@@ -43,7 +44,7 @@ def create_app() -> FastAPI:
     app.include_router(api.router, prefix="/api/v1")
     app.include_router(health.router)
     pages.install(app)
-    for kind in (D3poError, RequestValidationError, HTTPException, StatementError, UnicodeEncodeError, Exception):
+    for kind in (D3poError, RequestValidationError, HTTPException, StatementError, StaleDataError, UnicodeEncodeError, Exception):
         app.add_exception_handler(kind, _answer)
     return app
 
@@ -63,7 +64,7 @@ def _as_sentence(error: Exception) -> D3poError:
         return Invalid(describe(error.errors()))
     if isinstance(error, HTTPException):
         return _of_status(error)
-    if isinstance(error, IntegrityError):
+    if isinstance(error, IntegrityError | StaleDataError):
         return Conflict("Somebody changed the same thing at the same moment. Nothing was changed here; try again.")
     if isinstance(error, OperationalError):
         log.warning("The database did not answer: %s", error)

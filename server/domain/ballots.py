@@ -52,8 +52,9 @@ class Ballot(BaseModel):
     supersedes: VoteId | None = None
 
     def body_hash(self, task_id: str) -> str:
-        """Equal for a vote that is sent again, different for any other body."""
-        return hashlib.sha256(f"{task_id}\n{self.model_dump_json()}".encode()).hexdigest()
+        """Equal for a vote that is sent again, whatever its times say; different for any other body."""
+        said = self.model_dump_json(exclude={"shown_at", "decided_at"})
+        return hashlib.sha256(f"{task_id}\n{said}".encode()).hexdigest()
 
 
 def check(ballot: Ballot, task: Task) -> None:

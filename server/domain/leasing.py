@@ -41,22 +41,26 @@ def lease_tasks(session: Session, user: User, project: Project, count: int) -> l
     people.require(session, user, project, "annotator")
     if not 1 <= count <= MAX_TASKS:
         raise Invalid(f"count must be 1 to {MAX_TASKS}, you sent {count}.")
-    held = list(session.scalars(_held(user, project).limit(count)))
+    held = _lock_held(session, user, project, count)
     fresh = _take(session, user, project, count - len(held))
     return _hold(session, user, _load(session, held + fresh))
 
 
-def hold(session: Session, user: User, task: Task) -> LeasedTask:
-    """Leases the task to the person, or renews; the order of images stays what this person saw before."""
-    return _hold(session, user, [task])[0]
+def hold(session: Session, user: User, task: Task, order: Sequence[str] = ()) -> LeasedTask:
+    """Leases the task to the person, or renews; the images stay in the order of the lease, else in `order`, else shuffled.
+
+    The task's row must be locked.
+    """
+    return _hold(session, user, [task], list(order))[0]
 
 
-def _hold(session: Session, user: User, tasks: Sequence[Task]) -> list[LeasedTask]:
+def _hold(session: Session, user: User, tasks: Sequence[Task], order: list[str] | None = None) -> list[LeasedTask]:
     known = select(Lease).where(Lease.user_id == user.id, Lease.task_id.in_([task.id for task in tasks]))
     leases = {lease.task_id: lease for lease in session.scalars(known)}
     expires_at = now() + timedelta(seconds=get_settings().lease_seconds)
     for task in tasks:
-        lease = leases.setdefault(task.id, Lease(task_id=task.id, user_id=user.id, shown_order=_shuffled_images(task)))
+        lease = leases.get(task.id) or Lease(task_id=task.id, user_id=user.id, shown_order=order or _shuffled_images(task))
+        leases[task.id] = lease
         lease.expires_at = expires_at
     session.add_all(leases.values())
     session.flush()
@@ -90,6 +94,14 @@ def _held(user: User, project: Project) -> Select[str]:
     own = and_(Lease.task_id == Task.id, Lease.user_id == user.id, Lease.expires_at > now())
     open_ = (Task.project_id == project.id, Task.closed_at.is_(None))
     return select(Task.id).join(Lease, own).where(*open_, ~_voted_by(user)).order_by(_shuffled())
+
+
+def _lock_held(session: Session, user: User, project: Project, count: int) -> list[str]:
+    """The tasks that the person holds, locked; waits for a vote or a release of one of them, which ends its lease."""
+    held = _held(user, project).limit(count)
+    locked = session.scalars(held.with_for_update(of=Task, key_share=True)).all()
+    # What was waited for does not show in the snapshot of that query: look again, now that nobody can change it.
+    return list(session.scalars(held.where(Task.id.in_(locked))))
 
 
 def _take(session: Session, user: User, project: Project, count: int) -> list[str]:

@@ -43,6 +43,7 @@ def cast_vote(session: Session, user: User, task_id: str, ballot: Ballot) -> Vot
     if known is not None:
         return _same_vote(session, known, user, body_hash)
     ballots.check(ballot, task)
+    lease_order = _close_lease(session, user, task)
     vote = Vote(
         id=ballot.vote_id,
         task_id=task.id,
@@ -51,7 +52,7 @@ def cast_vote(session: Session, user: User, task_id: str, ballot: Ballot) -> Vot
         best_image_id=ballot.best_image_id,
         ranking=ballot.ranking or [],
         flags=ballot.flags,
-        shown_order=_close_lease(session, user, task) or ballot.shown_order or [],
+        shown_order=ballot.shown_order or lease_order,
         shown_at=ballot.shown_at,
         decided_at=ballot.decided_at,
         received_at=now(),
@@ -64,7 +65,7 @@ def cast_vote(session: Session, user: User, task_id: str, ballot: Ballot) -> Vot
 
 
 def retract(session: Session, user: User, vote_id: str) -> LeasedTask | None:
-    """Undo: takes the vote back by an appended row and leases its task to the person again.
+    """Undo: takes the vote back by an appended row and leases its task to the person again, its images where they were.
 
     None where somebody else's vote fills the slot by now, or the task is closed: the vote is taken back all the same.
     """
@@ -79,12 +80,12 @@ def retract(session: Session, user: User, vote_id: str) -> LeasedTask | None:
         _append_retraction(session, vote)
     elif head is None or head.supersedes != vote.id or head.outcome != Outcome.RETRACTED:
         raise Conflict("You have voted on this task again since; take back that later vote instead.")
-    return leasing.hold(session, user, task) if leasing.has_room(session, user, task) else None
+    return leasing.hold(session, user, task, vote.shown_order) if leasing.has_room(session, user, task) else None
 
 
 def release(session: Session, user: User, task_id: str) -> None:
     """Gives the lease back, so that the task goes to somebody else at once."""
-    lease = _lease(session, user, _task(session, user, task_id))
+    lease = _lease(session, user, _locked_task(session, user, task_id))
     if lease is not None:
         session.delete(lease)
         session.flush()

@@ -107,6 +107,28 @@ def test_a_vote_and_a_lease_for_the_last_slot(session: Session, project: Project
         assert len(voting.counted_votes(reader, [task.id for task in tasks])) == 5
 
 
+def test_voting_while_the_next_tasks_are_fetched(session: Session, project: Project) -> None:
+    """The rhythm of the voting page: a vote and a request to fill up, at the same moment, by one person."""
+    user = factories.annotator(project)
+    for _ in range(24):
+        factories.task(project)
+    factories.commit()
+    for _ in range(12):
+        with session_scope() as arranging:
+            held = voting.lease_tasks(arranging, user, project, 4)
+        given = Ballot(vote_id=str(uuid.uuid4()), outcome="best", best_image_id=held[0].images[0].id)
+        receipt, filled = at_once(
+            [
+                lambda session, given=given, held=held: voting.cast_vote(session, user, held[0].task_id, given),
+                lambda session: voting.lease_tasks(session, user, project, 5),
+            ]
+        )
+        assert isinstance(receipt, VoteReceipt)
+        assert isinstance(filled, list)
+        assert receipt.counted
+        assert {leased.task_id for leased in held[1:]} <= {leased.task_id for leased in filled}
+
+
 def test_the_same_vote_sent_many_times_at_once_is_one_vote(session: Session, project: Project) -> None:
     user, task = factories.annotator(project), factories.task(project)
     given = ballot(task.id, session)

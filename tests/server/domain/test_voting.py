@@ -191,6 +191,20 @@ class TestVoting:
         with pytest.raises(Conflict, match="different vote"):
             voting.cast_vote(session, bob, task.id, ballot)
 
+    def test_the_order_on_screen_is_the_one_recorded(self, session: Session, project: Project, alice: User) -> None:
+        task = factories.task(project)
+        [leased] = voting.lease_tasks(session, alice, project, 1)
+        seen = [image.id for image in reversed(leased.images)]
+        receipt = voting.cast_vote(session, alice, task.id, best(task, shown_order=seen))
+        assert session.get_one(Vote, receipt.vote_id).shown_order == seen
+
+    def test_the_same_vote_at_another_time_is_the_same_vote(self, session: Session, project: Project, alice: User) -> None:
+        task = factories.task(project)
+        ballot = best(task, shown_at=now(), decided_at=now())
+        first = voting.cast_vote(session, alice, task.id, ballot)
+        later = ballot.model_copy(update={"decided_at": now()})
+        assert voting.cast_vote(session, alice, task.id, later) == first
+
     def test_a_vote_after_the_lease_ran_out_counts_while_there_is_room(
         self, session: Session, project: Project, alice: User
     ) -> None:
@@ -298,6 +312,15 @@ class TestUndo:
         assert leased.task_id == task.id
         assert voting.counted_votes(session, [task.id]) == []
         assert leased_ids(session, bob, project) == set()
+
+    def test_undo_shows_the_images_where_they_were(self, session: Session, project: Project, alice: User) -> None:
+        task = factories.task(project, factories.group(project, images=6))
+        [before] = voting.lease_tasks(session, alice, project, 1)
+        for _ in range(3):
+            receipt = voting.cast_vote(session, alice, task.id, best(task))
+            leased = voting.retract(session, alice, receipt.vote_id)
+            assert leased is not None
+            assert [image.id for image in leased.images] == [image.id for image in before.images]
 
     def test_undo_twice_is_undo_once(self, session: Session, project: Project, alice: User) -> None:
         task = factories.task(project)
