@@ -16,6 +16,7 @@ _EXPORTS = {
     "load_denoiser": "denoisers",
     "sample_groups": "sampling",
     "sample_duel": "sampling",
+    "verify": "sampling",
     "Trajectory": "trajectory",
     "TrainingGroup": "plan",
     "train_round": "training",

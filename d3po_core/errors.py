@@ -9,6 +9,7 @@ CoreError
 ├── BadPreference      a preference that names an image that is not there
 ├── NoPairs            nothing to train on
 ├── BadState           what a killed round left belongs to another one
+├── NotReproduced      an image that was drawn again and came out different
 └── NotFinite          NaN or infinity in latents, log-probabilities or gradients
 """
 
@@ -48,6 +49,10 @@ class NoPairs(CoreError):
 
 
 class BadState(CoreError):
+    pass
+
+
+class NotReproduced(CoreError):
     pass
 
 

@@ -30,7 +30,11 @@ FORMAT = "d3po-trajectory-1"
 
 @dataclass(frozen=True)
 class Header:
-    """Everything a training round must agree with. `policy`: SHA-256 of the adapter that sampled, or "base"."""
+    """Everything a training round must agree with, and all that the group can be drawn from again.
+
+    `policy`: SHA-256 of the adapter that sampled, or "base". `batch_size`: images that were drawn at once, this group's and
+    others' (files from before it was recorded: the group's own).
+    """
 
     prompt: str
     position: int
@@ -40,6 +44,7 @@ class Header:
     model: str
     policy: str
     dtype: str
+    batch_size: int
 
     def to_json(self) -> str:
         values = {**vars(self), "params": self.params.model_dump(), "steps": [list(vars(s).values()) for s in self.steps]}
@@ -51,6 +56,8 @@ class Header:
         values = json.loads(text)
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise ValueError("its header is of another format")
+        if "params" in values:
+            values.setdefault("batch_size", values["params"].get("images_per_prompt"))
         known = {field.name for field in fields(cls)}
         if known != values.keys():
             unknown, missing = sorted(values.keys() - known), sorted(known - values.keys())
@@ -127,7 +134,7 @@ class Trajectory:
             trajectory = cls(header, latents, log_probs, Conditioning(**tensors))
         except KeyError as error:
             raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: it lacks {error}.") from error
-        except (SafetensorError, TypeError, ValueError) as error:
+        except (SafetensorError, AttributeError, TypeError, ValueError) as error:
             raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: {error}.") from error
         trajectory._check(path)
         return trajectory

@@ -78,7 +78,8 @@ def warm_up() -> None:
     use_threads()
     for library in ("diffusers", "transformers"):
         import_module(f"{library}.utils.logging").disable_progress_bar()
-    import d3po_core.denoisers
+    from diffusers import StableDiffusionPipeline  # noqa: F401
+
     import d3po_core.sampling  # noqa: F401
 
 

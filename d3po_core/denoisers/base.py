@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,19 +67,11 @@ class Denoiser(ABC):
         """Embed one prompt, and the empty one where the family has classifier-free guidance. No batch dimension."""
 
     @abstractmethod
-    def output(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """The network's own output. latents [B,C,H,W], timesteps [B], conditioning of B rows. Returns [B,C,H,W]."""
-
     def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, guidance_scale: float) -> Tensor:
-        """The output with classifier-free guidance (Ho & Salimans 2022): u + g (c - u), or c alone for g <= 1.
+        """What the transition takes as the model's output, guidance included.
 
-        latents [B,C,H,W]; timesteps [B] as the family's scheduler lists them; conditioning of B rows. Returns [B,C,H,W].
+        latents [B,C,H,W]; timesteps [B], those of the transition's steps; conditioning of B rows. Returns [B,C,H,W].
         """
-        if guidance_scale <= 1:
-            return self.output(latents, timesteps, conditioning)
-        both = self.output(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), conditioning.with_negative())
-        unconditional, conditional = both.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
 
     def size(self, params: ChainParams) -> tuple[int, int]:
         """Height and width of an image in pixels. Raises BadParams if the model cannot draw them."""
@@ -134,6 +127,24 @@ class Denoiser(ABC):
             cause = error.__context__ if isinstance(error, KeyError) and error.__context__ else error
             reason = str(cause).splitlines()[0].rstrip(":")
             raise ModelMissing(f"The checkpoint {folder} cannot be loaded onto this base model: {reason}") from error
+
+
+def with_guidance(
+    output: Callable[[Tensor, Tensor, Conditioning], Tensor],
+    latents: Tensor,
+    timesteps: Tensor,
+    conditioning: Conditioning,
+    guidance_scale: float,
+) -> Tensor:
+    """Classifier-free guidance (Ho & Salimans 2022) in one batch: u + g (c - u), or the conditional output for g <= 1.
+
+    output(latents [B,C,H,W], timesteps [B], conditioning of B rows) is the network alone. Returns [B,C,H,W].
+    """
+    if guidance_scale <= 1:
+        return output(latents, timesteps, conditioning)
+    both = output(torch.cat([latents, latents]), torch.cat([timesteps, timesteps]), conditioning.with_negative())
+    unconditional, conditional = both.chunk(2)
+    return unconditional + guidance_scale * (conditional - unconditional)
 
 
 def adapter_sha256(folder: Path) -> str:

@@ -11,13 +11,20 @@ import torch
 from diffusers import DiffusionPipeline
 
 from d3po_core.denoisers.base import Denoiser
+from d3po_core.denoisers.flux import FluxDenoiser
 from d3po_core.denoisers.stable_diffusion import StableDiffusionDenoiser
-from d3po_core.errors import ModelMissing, UnsupportedModel
+from d3po_core.denoisers.stable_diffusion_3 import StableDiffusion3Denoiser
+from d3po_core.denoisers.stable_diffusion_xl import StableDiffusionXLDenoiser
+from d3po_core.errors import BadParams, ModelMissing, UnsupportedModel
 from d3po_core.trajectory import file_sha256
 
 FAMILIES: dict[str, type[Denoiser]] = {
     "StableDiffusionPipeline": StableDiffusionDenoiser,
+    "StableDiffusionXLPipeline": StableDiffusionXLDenoiser,
+    "StableDiffusion3Pipeline": StableDiffusion3Denoiser,
+    "FluxPipeline": FluxDenoiser,
 }
+DTYPES = ("float32", "float16", "bfloat16")
 WITHOUT_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 EXTRA: dict[str, dict[str, Any]] = {"StableDiffusionPipeline": WITHOUT_SAFETY_CHECKER}
 
@@ -26,8 +33,11 @@ def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32
     """Load a pipeline from a folder or a hub id, with the scheduler of its family's transition.
 
     dtype: "float32", "float16" or "bfloat16", of everything that is loaded. Safetensors only and no remote code. Raises
-    ModelMissing if a folder is not there or not a pipeline, and UnsupportedModel for another kind of pipeline.
+    ModelMissing if a folder is not there or not a pipeline, UnsupportedModel for another kind of pipeline or scheduler, and
+    BadParams for another dtype.
     """
+    if dtype not in DTYPES:
+        raise BadParams(f"dtype is {dtype!r}; known are {', '.join(DTYPES)}.")
     folder = Path(source)
     is_folder = folder.is_dir()
     if not is_folder and (folder.is_absolute() or os.environ.get("HF_HUB_OFFLINE") == "1"):
@@ -41,10 +51,11 @@ def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32
         pipeline = DiffusionPipeline.from_pretrained(
             str(source), dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=is_folder, **EXTRA.get(name, {})
         )
-    except (OSError, ValueError, KeyError) as error:
+        pipeline.to(device)
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:  # NotImplementedError: weights that no file holds
         raise ModelMissing(f"The base model {source} cannot be loaded as a diffusers pipeline: {error}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return FAMILIES[name](pipeline.to(device), model=fingerprint(folder) if is_folder else str(source))
+    return FAMILIES[name](pipeline, model=fingerprint(folder) if is_folder else str(source))
 
 
 def fingerprint(folder: Path) -> str:

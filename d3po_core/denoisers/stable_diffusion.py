@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from d3po_core.conditioning import Conditioning
-from d3po_core.denoisers.base import Denoiser
+from d3po_core.denoisers.base import Denoiser, with_guidance
 from d3po_core.errors import UnsupportedModel
 from d3po_core.params import ChainParams
 from d3po_core.transitions import DdimTransition
@@ -46,6 +46,9 @@ class StableDiffusionDenoiser(Denoiser):
     def encode(self, prompt: str, params: ChainParams) -> Conditioning:
         embeds, negative = self.pipeline.encode_prompt([prompt], self.device, 1, True)
         return Conditioning(embeds[0], negative[0])
+
+    def predict(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning, guidance_scale: float) -> Tensor:
+        return with_guidance(self.output, latents, timesteps, conditioning, guidance_scale)
 
     def output(self, latents: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         return self.network(latents, timesteps, encoder_hidden_states=conditioning.prompt_embeds).sample

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,12 @@ from PIL import Image
 from torch.distributions import Normal
 
 from d3po_core.conditioning import Conditioning
-from d3po_core.denoisers import Denoiser
-from d3po_core.errors import NotFinite
+from d3po_core.denoisers import Denoiser, load_denoiser
+from d3po_core.errors import BadTrajectory, NotFinite, NotReproduced
 from d3po_core.params import DuelParams, SamplingParams
-from d3po_core.sampling import initial_latents, sample_duel, sample_groups, seed_of
+from d3po_core.ratios import log_ratios
+from d3po_core.sampling import initial_latents, rebuild, sample_duel, sample_groups, seed_of, verify
+from d3po_core.trajectory import Trajectory
 from tests.core.conftest import PROMPTS, SAMPLING, Sampled
 
 DUEL = DuelParams(num_inference_steps=4, guidance_scale=3.0)
@@ -104,6 +108,56 @@ def test_every_step_is_observed(denoiser: Denoiser) -> None:
     seen: list[tuple[int, int]] = []
     list(sample_groups(denoiser, PROMPTS, SAMPLING, observe=lambda done, total: seen.append((done, total))))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("index", [0, 2])
+def test_a_stored_image_can_be_drawn_again(denoiser: Denoiser, sampled: Sampled, index: int) -> None:
+    stored = Trajectory.load(sampled.stored[1].path)
+    assert difference(verify(denoiser, stored, index), sampled.groups[1].images[index]) <= 1
+
+
+def test_an_image_that_comes_out_different_is_told(denoiser: Denoiser, sampled: Sampled) -> None:
+    trajectory = sampled.groups[0].trajectory
+    changed = trajectory.latents.clone()
+    changed[1, 2, 0, 3, 3] += 0.01
+    with pytest.raises(NotReproduced, match=r"Image 1 of the group for 'a cat' .* differ by up to 1\.0e-02"):
+        verify(denoiser, dataclasses.replace(trajectory, latents=changed), 1)
+    verify(denoiser, dataclasses.replace(trajectory, latents=changed), 0)
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_image_that_is_not_in_the_group_cannot_be_drawn_again(denoiser: Denoiser, sampled: Sampled, index: int) -> None:
+    with pytest.raises(BadTrajectory, match=f"images 0 to 2; there is no image {index}"):
+        verify(denoiser, sampled.groups[0].trajectory, index)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        ({"model": "m"}, "base model"), ({"policy": "p"}, "adapter"), ({"dtype": "float16"}, "number format"),
+        ({"steps": ()}, "scheduler"),
+    ],
+)  # fmt: skip
+def test_an_image_of_something_else_is_not_drawn_again(
+    denoiser: Denoiser, sampled: Sampled, change: dict[str, Any], name: str
+) -> None:
+    trajectory = sampled.groups[0].trajectory
+    other = dataclasses.replace(trajectory, header=dataclasses.replace(trajectory.header, **change))
+    with pytest.raises(BadTrajectory, match=f"sampled with another {name}"):
+        verify(denoiser, other, 0)
+
+
+def test_a_half_precision_group_is_stored_as_it_ran_and_drawn_again_bit_by_bit(tiny_model: Path) -> None:
+    denoiser = load_denoiser(tiny_model, dtype="bfloat16")
+    groups = list(sample_groups(denoiser, PROMPTS, SAMPLING))
+    trajectory = groups[1].trajectory
+    assert (trajectory.latents.dtype, trajectory.log_probs.dtype) == (torch.bfloat16, torch.float32)
+    _, latents = rebuild(denoiser, trajectory.header, 2)
+    assert torch.equal(latents, trajectory.latents[2])
+    with torch.no_grad():
+        ratios = torch.stack([log_ratios(denoiser, trajectory, step) for step in trajectory.trainable_steps])
+    assert ratios.dtype == torch.float32
+    assert ratios.abs().max() < 1e-2
 
 
 def test_no_prompts_are_no_groups(denoiser: Denoiser) -> None:

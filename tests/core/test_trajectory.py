@@ -29,6 +29,7 @@ def trajectory(**changes: Any) -> Trajectory:
         model="m" * 64,
         policy="base",
         dtype="float32",
+        batch_size=2,
     )
     tensors = {
         "latents": torch.randn(2, 4, 4, 8, 8),
