@@ -84,7 +84,7 @@ def test_zero_terminal_snr_with_v_prediction_stays_finite_where_diffusers_does_n
     theirs = in_float64(scheduler(rescale_betas_zero_snr=True, timestep_spacing="trailing", prediction_type="v_prediction"))
     output, latents, z = noise(0), noise(1), noise(2)
     finite = 0
-    for count in range(2, 60):
+    for count in range(2, 60, 3):
         transition = DdimTransition(theirs, count, 1.0)
         assert transition.steps[0].timestep == 999
         for step in transition.steps:
@@ -94,7 +94,7 @@ def test_zero_terminal_snr_with_v_prediction_stays_finite_where_diffusers_does_n
             if torch.isfinite(expected).all():
                 torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
                 finite += 1
-    assert finite > 1000
+    assert finite > 500
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
