@@ -28,7 +28,7 @@ from d3po_core.demo_model import WEIGHTS
 from d3po_core.demo_model.card import tile
 from d3po_core.demo_model.judge import name_retrieval
 from d3po_core.denoisers import load_denoiser
-from d3po_core.denoisers.stable_diffusion import WEIGHTS as LORA
+from d3po_core.denoisers.base import WEIGHTS as LORA
 from d3po_core.params import DuelParams
 from d3po_core.prompts import prompt_set
 from d3po_core.rewards import colourfulness, compressibility
@@ -38,12 +38,16 @@ from server.storage import Storage
 
 PREFERENCES: dict[str, Callable[[Image.Image], float]] = {"jpeg": compressibility, "colourful": colourfulness}
 MAX_ROUNDS = 8
-PROMPTS = 12
-HELD_OUT = 24
+MAX_SECONDS = 420
+"""No further round begins after this time, so that the duel still fits into ten minutes."""
+PROMPTS = 24
+HELD_OUT = 48
 DUEL = 120
 SCORE_SEED, DUEL_SEED = 77_001, 77_002
-KEEP = 0.7
-"""Training stops when name retrieval on the held-out set falls below this share of the base model's."""
+ENOUGH = 0.85
+"""Training stops once this share of the held-out comparisons with the base model is won."""
+KEEP = 0.85
+"""A checkpoint counts while name retrieval on the held-out set is at least this share of the base model's."""
 
 console = Console(highlight=False)
 
@@ -54,6 +58,8 @@ class Score:
 
     score: float
     retrieval: float
+    wins: float
+    """Share of the comparisons with the base model that were won; a tie is half a win."""
 
 
 class HeldOut:
@@ -63,12 +69,16 @@ class HeldOut:
         self.prompts = prompt_set("demo").held_out(HELD_OUT, SCORE_SEED)
         self.denoiser, self.score = load_denoiser(WEIGHTS), score
         self.images: list[Image.Image] = []
+        self.base: list[float] = []
 
     def measure(self, adapter: Path | None) -> Score:
         self.denoiser.use_adapter(adapter)
         items = [(prompt, SCORE_SEED) for prompt in self.prompts]
         self.images = sample_duel(self.denoiser, items, DuelParams())
-        return Score(mean(map(self.score, self.images)), name_retrieval(self.images, self.prompts))
+        scores = [self.score(image) for image in self.images]
+        self.base = self.base or scores
+        wins = mean((now > then) + (now == then) / 2 for now, then in zip(scores, self.base, strict=True))
+        return Score(mean(scores), name_retrieval(self.images, self.prompts), wins)
 
 
 def vote_on_everything(api: Api, project: str, round_id: str, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
@@ -111,24 +121,22 @@ def run(prefer: str, out: Path, data_dir: Path) -> dict[str, Any]:
         decide = decider(api, score)
         base = held_out.measure(None)
         pictures = {"base": held_out.images}
-        rows = [{"round": 0, "held_out_score": base.score, "retrieval": base.retrieval, "votes": 0, "seconds": 0.0}]
-        show(rows[0])
-        best: tuple[float, str, Path] | None = None
+        rows = [row_of(0, base, 0, 0.0)]
+        best: tuple[float, str] | None = None
         for number in range(1, MAX_ROUNDS + 1):
             begun = time.monotonic()
-            votes = vote_on_everything(api, project, sample_round(api, project, number), decide)
-            training = api.wait_for(api.post(f"/projects/{project}/training-rounds")["id"])
+            votes = sum(vote_on_everything(api, project, round_id, decide) for round_id in sample_rounds(api, project, number))
+            api.wait_for(api.post(f"/projects/{project}/training-rounds")["id"])
             checkpoint, adapter = newest_checkpoint(api, project, out / f"round-{number}")
             now = held_out.measure(adapter)
-            seconds = time.monotonic() - begun
-            row = {"round": number, "held_out_score": now.score, "retrieval": now.retrieval, "votes": votes, "seconds": seconds}
-            rows.append(row)
-            show(row)
+            rows.append(row_of(number, now, votes, time.monotonic() - begun))
             if now.retrieval < KEEP * base.retrieval:
-                console.print(f"Round {training['number']} cost too much of what the images show; the loop stops here.")
+                console.print(f"Round {number} cost too much of what the images show; the loop stops here.")
                 break
-            if best is None or now.score > best[0]:
-                best, pictures["tuned"] = (now.score, checkpoint, adapter), held_out.images
+            if best is None or now.wins > best[0]:
+                best, pictures["tuned"] = (now.wins, checkpoint), held_out.images
+            if now.wins >= ENOUGH or time.monotonic() - started > MAX_SECONDS:
+                break
         if best is None:
             raise RuntimeError("No round kept what the images show; nothing is worth a duel.")
         duel = fight(api, project, best[1], decide)
@@ -138,11 +146,16 @@ def run(prefer: str, out: Path, data_dir: Path) -> dict[str, Any]:
     return {"prefer": prefer, "rounds": rows, "duel": result, **retrieval, "seconds": time.monotonic() - started}
 
 
-def sample_round(api: Api, project: str, number: int) -> str:
-    """Round 1 is the one the demo project starts with; later ones draw fresh prompts."""
-    if number == 1:
-        return str(api.get(f"/projects/{project}/rounds")["items"][-1]["id"])
-    return str(api.post(f"/projects/{project}/sample-rounds", count=PROMPTS, seed=number)["id"])
+def sample_rounds(api: Api, project: str, number: int) -> list[str]:
+    """PROMPTS fresh prompts; the first round has those that the demo project starts with, and the rest."""
+    if number > 1:
+        return [launch_sampling(api, project, PROMPTS, number)]
+    first = api.get(f"/projects/{project}/rounds")["items"][-1]
+    return [str(first["id"]), launch_sampling(api, project, PROMPTS // 2, number)]
+
+
+def launch_sampling(api: Api, project: str, prompts: int, seed: int) -> str:
+    return str(api.post(f"/projects/{project}/sample-rounds", count=prompts, seed=seed)["id"])
 
 
 def newest_checkpoint(api: Api, project: str, folder: Path) -> tuple[str, Path]:
@@ -183,11 +196,20 @@ def draw(base: list[Image.Image], tuned: list[Image.Image], path: Path) -> None:
     tile([image for row in rows for image in row], columns=8).save(path)
 
 
-def show(row: dict[str, Any]) -> None:
+def row_of(number: int, seen: Score, votes: int, seconds: float) -> dict[str, Any]:
+    """A round's line of the table, printed and kept for loop.json."""
     console.print(
-        f"round {row['round']}   held-out score {row['held_out_score']:8.3f}   name retrieval {row['retrieval']:4.0%}   "
-        f"{row['votes']:3d} votes   {row['seconds']:5.1f} s"
+        f"round {number}   held-out score {seen.score:8.3f}   wins against base {seen.wins:4.0%}   "
+        f"name retrieval {seen.retrieval:4.0%}   {votes:3d} votes   {seconds:5.1f} s"
     )
+    return {
+        "round": number,
+        "held_out_score": seen.score,
+        "held_out_wins": seen.wins,
+        "retrieval": seen.retrieval,
+        "votes": votes,
+        "seconds": seconds,
+    }
 
 
 def main(

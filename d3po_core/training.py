@@ -106,7 +106,9 @@ class Learner:
     ) -> None:
         self.denoiser, self.groups, self.params, self.processes = policy.denoiser, groups, params, processes
         self.parameters = policy.parameters
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=params.learning_rate, weight_decay=params.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=params.learning_rate, eps=params.adam_epsilon, weight_decay=params.weight_decay
+        )
         self.ema = Ema(self.parameters, params.ema_decay)
         self.scaler = torch.amp.GradScaler(self.denoiser.device.type, enabled=params.mixed_precision == "fp16")
 
