@@ -1,4 +1,7 @@
-"""The checkpoints of a project, and one checkpoint: what changed, where it comes from, promote and roll back."""
+"""The checkpoints of a project, and one checkpoint: what changed, where it comes from, promote and roll back.
+
+For operators only: who sees the pictures labelled by checkpoint is no longer blind in a duel.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ router = APIRouter()
 
 @router.get("/p/{project_id}/checkpoints")
 def index(project_id: str, visit: Visiting) -> HTMLResponse:
-    project = projects.open_for(visit.session, visit.user, project_id, "annotator")
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
     known = checkpoints.list_(visit.session, project, limit=500)[0]
     parents = {None: None} | {checkpoint.id: checkpoint for checkpoint in known}
     current = checkpoints.current(visit.session, project)
@@ -27,7 +30,7 @@ def index(project_id: str, visit: Visiting) -> HTMLResponse:
 
 @router.get("/checkpoints/{checkpoint_id}")
 def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
-    checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "annotator")
+    checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "operator")
     project = projects.get(visit.session, checkpoint.project_id)
     current = checkpoints.current(visit.session, project)
     lineage = checkpoints.lineage(visit.session, checkpoint)
@@ -41,7 +44,7 @@ def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
 @router.get("/checkpoints/{checkpoint_id}/events")
 def events(checkpoint_id: str, visit: Visiting) -> StreamingResponse:
     def parts(visit: Visit) -> dict[str, str]:
-        checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "annotator")
+        checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "operator")
         return {"gallery": visit.html("_gallery.html", checkpoint=checkpoint, **_pictures(visit.session, checkpoint))}
 
     parts(visit)

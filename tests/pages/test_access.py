@@ -14,8 +14,10 @@ FOR_OPERATORS = [
     "/p/{project}/win-rates.csv",
     "/rounds/{round}",
     "/rounds/{round}/metrics.csv",
+    "/p/{project}/checkpoints",
+    "/checkpoints/{checkpoint}",
 ]
-FOR_MEMBERS = ["/p/{project}/vote", "/p/{project}/vote/waiting", "/p/{project}/checkpoints", "/checkpoints/{checkpoint}"]
+FOR_MEMBERS = ["/p/{project}/vote", "/p/{project}/vote/waiting"]
 OPERATOR_FORMS = [
     "/p/{project}/sample-rounds", "/p/{project}/training-rounds", "/p/{project}/duel-rounds", "/p/{project}/people/invite",
     "/p/{project}/promote", "/rounds/{round}/cancel", "/rounds/{round}/retry",

@@ -28,12 +28,12 @@ def test_a_checkpoint_shows_same_seed_images_lineage_and_manifest(
     assert f"Roll back to checkpoint {parent.number}" in page
 
 
-def test_an_annotator_looks_and_does_not_touch(project: Project, bob: User, browse: Browse) -> None:
+def test_an_annotator_stays_blind(project: Project, bob: User, browse: Browse) -> None:
     made = factories.checkpoint(project)
     browser = browse(bob)
 
-    assert "Roll back" not in browser.get(f"/checkpoints/{made.id}").text
-    assert "Use this one" not in browser.get(f"/p/{project.id}/checkpoints").text
+    assert browser.get(f"/checkpoints/{made.id}/events").status_code == 403
+    assert "Checkpoints" not in browser.get(f"/p/{project.id}/vote").text
 
 
 def test_pictures_that_are_still_being_drawn_arrive_by_themselves(project: Project, alice: User, browse: Browse) -> None:
