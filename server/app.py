@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from server import api, pages
 from server.api import health
 from server.api.limits import BodyLimit
+from server.api.nosniff import NoSniff
 from server.api.traffic import Traffic
 from server.errors import Conflict, D3poError, Gone, Invalid, MethodNotAllowed, NotFound, TooLarge, Unavailable, describe
 from server.pages.errors import render_error
@@ -36,11 +37,15 @@ def create_app() -> FastAPI:
         version="0.1.0",
         description="Pick the better image; the picks train a better diffusion model with D3PO.",
         lifespan=_lifespan,
+        # The framework's own pages load scripts from elsewhere; /openapi.json is what they show.
+        docs_url=None,
+        redoc_url=None,
     )
     # Event streams end when this is set; `d3po serve` sets it before the web server waits for open connections.
     app.state.stopping = threading.Event()
     app.add_middleware(BodyLimit)
     app.add_middleware(Traffic)
+    app.add_middleware(NoSniff)
     app.include_router(api.router, prefix="/api/v1")
     app.include_router(health.router)
     pages.install(app)

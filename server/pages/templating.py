@@ -19,7 +19,6 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
 }
 KINDS = {"sample": "sample round", "training": "training round", "duel": "duel round"}
 

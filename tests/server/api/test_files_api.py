@@ -46,6 +46,7 @@ class TestImages:
         answer = client.get(f"/api/v1/images/{image.id}.webp", headers=annotator)
         assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
         assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+        assert answer.headers["x-content-type-options"] == "nosniff"
         assert Picture.open(io.BytesIO(answer.content)).convert("RGB").tobytes() == picture.tobytes()
         again = client.get(f"/api/v1/images/{image.id}.webp", headers=annotator | {"If-None-Match": answer.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")

@@ -61,6 +61,16 @@ def test_every_operation_says_how_to_sign_in(document: dict[str, Any]) -> None:
         assert bool(operation.get("security")) == path.startswith("/api/")
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_no_page_of_the_framework_loads_scripts_from_elsewhere(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/api/v1/nothing", "/sign-in", "/healthz"])
+def test_no_answer_is_guessed_to_be_something_else(client: TestClient, path: str) -> None:
+    assert client.get(path).headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_huge_body_is_refused_in_the_same_shape(client: TestClient) -> None:
     part, headers = b" " * 2**20, {"Content-Type": "application/json"}
     refused = client.post("/api/v1/projects", content=part * 33, headers=headers)
