@@ -59,9 +59,16 @@ def test_nothing_starts_before_what_it_needs(compose: dict[str, Any]) -> None:
 
 def test_named_volumes_are_declared_and_data_is_shared(compose: dict[str, Any]) -> None:
     mounts = {name: [mount.split(":") for mount in service.get("volumes", [])] for name, service in compose["services"].items()}
-    assert {volume for mounted in mounts.values() for volume, _ in mounted} == set(compose["volumes"])
+    named = {volume for mounted in mounts.values() for volume, *_ in mounted if not volume.startswith((".", "/"))}
+    assert named == set(compose["volumes"])
     for name in ("migrate", "server", "worker", "worker-cpu"):
         assert ["data", compose["services"][name]["environment"]["D3PO_DATA_DIR"]] in mounts[name]
+
+
+def test_a_model_folder_of_the_host_is_where_the_readme_says(compose: dict[str, Any]) -> None:
+    [folder] = set(re.findall(r"D3PO_BASE_MODEL=(/\w+)/", (ROOT / "README.md").read_text()))
+    for name in ("server", "worker", "worker-cpu"):
+        assert f"{example_environment()['D3PO_MODELS_DIR']}:{folder}:ro" in compose["services"][name]["volumes"]
 
 
 @pytest.mark.parametrize("secret", ["POSTGRES_PASSWORD", "D3PO_SECRET_KEY"])
