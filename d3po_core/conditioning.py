@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from d3po_core.errors import BadParams
+
 
 @dataclasses.dataclass(frozen=True)
 class Conditioning:
@@ -36,7 +38,12 @@ class Conditioning:
         return self._map(lambda tensor: tensor.to(device))
 
     def with_negative(self) -> Conditioning:
-        """The batch of classifier-free guidance, [2B,...]: the negative block, then the positive block, for every tensor."""
+        """The batch of classifier-free guidance, [2B,...]: the negative block, then the positive block, for every tensor.
+
+        Raises BadParams where there is no negative prompt.
+        """
+        if self.negative_prompt_embeds is None:
+            raise BadParams("Guidance above 1 needs negative_prompt_embeds, and this conditioning has none.")
         tensors = self.tensors()
         negative = {name: tensors.get(f"negative_{name}", tensor) for name, tensor in tensors.items()}
         positive = [name for name in tensors if not name.startswith("negative_")]
@@ -50,6 +57,3 @@ def stack(parts: Sequence[Conditioning]) -> Conditioning:
     """A batch of the single prompts `parts`, all of one family."""
     names = parts[0].tensors()
     return Conditioning(**{name: torch.stack([part.tensors()[name] for part in parts]) for name in names})
-
-
-NAMES = tuple(field.name for field in dataclasses.fields(Conditioning))

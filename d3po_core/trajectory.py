@@ -71,10 +71,10 @@ class Header:
 
 
 def _step(row: Any) -> Step:
-    step = Step(*row)
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in row) or step.sigma < 0:
-        raise ValueError(f"its header has the step {row}, which is no (t, t', sigma) with sigma >= 0")
-    return step
+    numbers = isinstance(row, list) and all(isinstance(value, int | float) and math.isfinite(value) for value in row)
+    if not numbers or len(row) != 3 or row[2] < 0:
+        raise ValueError(f"its header has the step {row}, which is no [t, t', sigma] with sigma >= 0")
+    return Step(*row)
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,13 @@ class Trajectory:
             with safe_open(path, framework="pt") as file:
                 header = Header.from_json((file.metadata() or {}).get("d3po", "null"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            latents, log_probs = tensors.pop("latents"), tensors.pop("log_probs")
-            trajectory = cls(header, latents, log_probs, Conditioning(**tensors))
-        except KeyError as error:
-            raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: it lacks {error}.") from error
         except (SafetensorError, AttributeError, TypeError, ValueError) as error:
             raise BadTrajectory(f"The trajectory {path} cannot be read as {FORMAT}: {error}.") from error
+        known = {"latents", "log_probs", *(field.name for field in fields(Conditioning))}
+        unknown, missing = sorted(tensors.keys() - known), sorted({"latents", "log_probs", "prompt_embeds"} - tensors.keys())
+        if unknown or missing:
+            raise BadTrajectory(f"The trajectory {path} holds unknown tensors {unknown} and lacks {missing}.")
+        trajectory = cls(header, tensors.pop("latents"), tensors.pop("log_probs"), Conditioning(**tensors))
         trajectory._check(path)
         return trajectory
 

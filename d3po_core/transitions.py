@@ -119,7 +119,8 @@ class DdimTransition:
             epsilon, x0 = (latents - root_a * output) / root_1a, output
         else:
             epsilon, x0 = root_a * output + root_1a * latents, root_a * latents - root_1a * output
-        x0 = x0.clamp(-self.clip, self.clip)
+        if math.isfinite(self.clip):
+            x0 = x0.clamp(-self.clip, self.clip)
         return _column([math.sqrt(y) for y in b], latents) * x0 + _column(direction, latents) * epsilon
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.denoisers.base import WEIGHTS
 from d3po_core.denoisers.loading import fingerprint
-from d3po_core.errors import ModelMissing
+from d3po_core.errors import BadParams, ModelMissing
 from d3po_core.sampling import sample_groups
 from tests.core.conftest import PROMPTS, SAMPLING, Sampled
 
@@ -119,3 +120,14 @@ def test_guidance_mixes_the_conditional_and_the_unconditional_output(denoiser: D
         unconditional = denoiser.predict(latents, timesteps, empty, 1.0)
         guided = denoiser.predict(latents, timesteps, conditioning, 4.0)
     torch.testing.assert_close(guided, unconditional + 4 * (conditional - unconditional), atol=1e-4, rtol=0)
+
+
+def test_guidance_without_a_negative_prompt_is_refused(denoiser: Denoiser) -> None:
+    conditioning = dataclasses.replace(denoiser.encode("a cat", SAMPLING), negative_prompt_embeds=None).expand(1)
+    with pytest.raises(BadParams, match="Guidance above 1 needs negative_prompt_embeds"):
+        denoiser.predict(torch.zeros(1, *denoiser.latent_shape(SAMPLING)), torch.tensor([500]), conditioning, 2.0)
+
+
+def test_an_unknown_number_format_is_refused(tiny_model: Path) -> None:
+    with pytest.raises(BadParams, match="dtype is 'float8'; known are float32, float16, bfloat16"):
+        load_denoiser(tiny_model, dtype="float8")

@@ -122,11 +122,54 @@ def test_a_file_of_another_kind_is_refused(path: Path, metadata: dict[str, str] 
         Trajectory.load(path)
 
 
-@pytest.mark.parametrize("change", [{"eta": 2.0}, {"sampler": "heun"}])
-def test_parameters_that_mean_nothing_here_are_refused(path: Path, change: dict[str, Any]) -> None:
-    header = json.loads(trajectory().header.to_json())
-    write(path, trajectory(), {"d3po": json.dumps({**header, "params": {**header["params"], **change}})})
-    with pytest.raises(BadTrajectory, match=next(iter(change))):
+def header_with(**changes: Any) -> dict[str, str]:
+    """The metadata of a file whose header differs by `changes`; None takes the key away."""
+    values = {**json.loads(trajectory().header.to_json()), **changes}
+    return {"d3po": json.dumps({key: value for key, value in values.items() if value is not None})}
+
+
+PARAMS = trajectory().header.params.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"params": {**PARAMS, "eta": 2.0}}, "eta: Input should be less than or equal to 1"),
+        ({"params": {**PARAMS, "eta": 0.0}}, "eta: Input should be greater than 0"),
+        ({"params": {**PARAMS, "images_per_prompt": 1}}, "images_per_prompt: Input should be greater than or equal to 2"),
+        ({"params": {**PARAMS, "height": 100}}, "height: Input should be a multiple of 8"),
+        ({"params": {**PARAMS, "sampler": "heun"}}, "sampler: Extra inputs are not permitted"),
+        ({"params": [1]}, "no attribute"),
+        ({"colour": 1}, r"unknown keys \['colour'\] and lacks \[\]"),
+        ({"seeds": None, "steps": None}, r"unknown keys \[\] and lacks \['seeds', 'steps'\]"),
+        ({"steps": [[951, 901]]}, r"the step \[951, 901\], which is no"),
+        ({"steps": [[951, 901, -0.5]]}, "with sigma >= 0"),
+        ({"steps": [[951, 901, float("nan")]]}, "with sigma >= 0"),
+        ({"steps": [[951, 901, "0.5"]]}, "with sigma >= 0"),
+    ],
+)
+def test_a_header_that_means_nothing_here_is_refused(path: Path, changes: dict[str, Any], sentence: str) -> None:
+    write(path, trajectory(), header_with(**changes))
+    with pytest.raises(BadTrajectory, match=f"The trajectory {path} cannot be read as d3po-trajectory-1: .*{sentence}"):
+        Trajectory.load(path)
+
+
+def test_a_file_from_before_sizes_and_batches_were_recorded_still_loads(path: Path) -> None:
+    older = {key: value for key, value in PARAMS.items() if key not in ("height", "width")}
+    write(path, trajectory(), header_with(params=older, batch_size=None))
+    assert Trajectory.load(path).header == trajectory().header
+
+
+def test_a_chain_without_any_noise_is_refused(path: Path) -> None:
+    write(path, trajectory(), header_with(steps=[[951, 901, 0.0], [901, 851, 0.0], [1, -49, 0.0]]))
+    with pytest.raises(BadTrajectory, match="no step with a density: every sigma is 0"):
+        Trajectory.load(path)
+
+
+def test_a_tensor_of_no_known_name_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    save_file({**trajectory().tensors(), "colour": torch.zeros(3)}, path, header_with())
+    with pytest.raises(BadTrajectory, match=r"holds unknown tensors \['colour'\] and lacks \[\]"):
         Trajectory.load(path)
 
 
@@ -140,6 +183,9 @@ def test_parameters_that_mean_nothing_here_are_refused(path: Path, change: dict[
         {"log_probs": (3, 2)},
         {"prompt_embeds": (2, 7, 16)},
         {"negative_prompt_embeds": (6, 16)},
+        {"pooled_prompt_embeds": (2, 16)},
+        {"negative_pooled_prompt_embeds": (16,)},
+        {"time_ids": (5,)},
     ],
 )
 def test_tensors_that_do_not_fit_the_header_are_refused(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -152,7 +198,7 @@ def test_a_missing_tensor_is_refused(path: Path) -> None:
     whole = trajectory()
     path.parent.mkdir()
     save_file({"latents": whole.latents}, path, {"d3po": whole.header.to_json()})
-    with pytest.raises(BadTrajectory, match="log_probs"):
+    with pytest.raises(BadTrajectory, match=r"lacks \['log_probs', 'prompt_embeds'\]"):
         Trajectory.load(path)
 
 
