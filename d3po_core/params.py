@@ -10,9 +10,9 @@ MAX_PROMPT_CHARACTERS = 2_000
 
 
 class Params(BaseModel):
-    """Frozen, refuses unknown keys; `model_dump_json()` is what files and rows hold."""
+    """Frozen, refuses unknown keys, NaN and infinity; `model_dump_json()` is what files and rows hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ChainParams(Params):

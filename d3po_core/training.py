@@ -75,6 +75,7 @@ def train_round(
         if processes.is_main_process:
             observe(state.updates, total, values)
     learner.ema.apply()
+    check_finite(policy)
     if processes.is_main_process:
         save_checkpoint(
             policy,
@@ -154,6 +155,15 @@ class Learner:
             for parameter in self.parameters:
                 mine = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = self.processes.reduce(mine, "sum")
+
+
+def check_finite(policy: LoraPolicy) -> None:
+    """Raises NotFinite rather than let a checkpoint be written that can only draw NaN."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in policy.parameters):
+        raise NotFinite(
+            "Training made the weights NaN or infinite, so no checkpoint was written and the one before this round is unharmed; "
+            "launch a round with a lower learning_rate or weight_decay."
+        )
 
 
 def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, selectinload
 from server.domain import audit, people, projects
 from server.domain.people import Role
 from server.errors import NotFound
-from server.models import Checkpoint, Group, Image, Project, RoundVote, User, Vote, now
+from server.models import Checkpoint, Group, Image, Project, Round, RoundVote, User, Vote, now
 
 BASE = "base"
 CURRENT = "current"
@@ -89,6 +89,11 @@ def promote(session: Session, by: User, checkpoint_id: str) -> Checkpoint:
     session.flush()
     audit.record(session, by, "promote", checkpoint.id)
     return checkpoint
+
+
+def put_in_use(session: Session, round_: Round) -> None:
+    """What a training round that is done made is what the next sample round uses."""
+    session.execute(update(Checkpoint).where(Checkpoint.round_id == round_.id).values(promoted_at=now()))
 
 
 def promote_base(session: Session, by: User, project: Project) -> None:

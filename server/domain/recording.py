@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.domain.jobs import Claim, require_claim
-from server.models import Checkpoint, Group, Image, Metric, Project, Round, Task, now
+from server.models import Checkpoint, Group, Image, Metric, Project, Round, Task
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def checkpoint_of(session: Session, round_id: str) -> Checkpoint | None:
 
 
 def record_checkpoint(session: Session, claim: Claim, key: str, manifest: dict[str, Any]) -> Checkpoint:
-    """Add the round's checkpoint and promote it at once. One recorded before is returned unchanged. Raises LostClaim."""
+    """Add the round's checkpoint; the end of the round puts it into use. One recorded before is returned. Raises LostClaim."""
     require_claim(session, claim)
     known = checkpoint_of(session, claim.round_id)
     if known is not None:
@@ -89,7 +89,7 @@ def record_checkpoint(session: Session, claim: Claim, key: str, manifest: dict[s
     last = session.scalar(select(func.max(Checkpoint.number)).where(Checkpoint.project_id == round_.project_id))
     checkpoint = Checkpoint(
         project_id=round_.project_id, round_id=round_.id, parent_id=round_.checkpoint_id, number=(last or 0) + 1,
-        key=key, manifest=manifest, promoted_at=now(),
+        key=key, manifest=manifest,
     )  # fmt: skip
     session.add(checkpoint)
     session.flush()

@@ -12,11 +12,11 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from server.db import send_after_commit
-from server.domain import audit, people, projects
+from server.domain import audit, checkpoints, people, projects
 from server.domain.launching import request_duel_round, request_sample_round, request_training_round
 from server.domain.people import Role
 from server.errors import Conflict, NotFound
-from server.models import Group, Job, Metric, Project, Round, State, User, now
+from server.models import Checkpoint, Group, Job, Metric, Project, Round, State, User, now
 
 __all__ = [
     "ACTIVE", "Progress", "cancel", "list_rounds", "metrics", "open_for", "progress", "progress_of", "request_duel_round",
@@ -64,6 +64,7 @@ def metrics(session: Session, round_: Round, after_step: int = -1) -> list[Metri
 def cancel(session: Session, by: User, round_: Round) -> None:
     """Stops what waits and what runs; a running worker notices at its next heartbeat. Finished groups are kept."""
     people.require(session, by, _project(session, round_), "operator")
+    _hold(session, round_)
     stopped = _move(session, round_, ACTIVE, state=State.CANCELLED, lease_expires_at=None, finished_at=now())
     if not stopped:
         raise Conflict(f"Round {round_.number} is {round_.state} already; there is nothing to cancel.")
@@ -76,6 +77,7 @@ def cancel(session: Session, by: User, round_: Round) -> None:
 def retry(session: Session, by: User, round_: Round) -> None:
     """Runs the failed and cancelled jobs again; what is done stays done."""
     people.require(session, by, _project(session, round_), "operator")
+    _hold(session, round_)
     again = _move(session, round_, (State.FAILED, State.CANCELLED), state=State.QUEUED, failures=0, sent_at=None, error="")
     if not again:
         raise Conflict(f"Round {round_.number} is {round_.state}; only what failed or was cancelled can be retried.")
@@ -85,8 +87,13 @@ def retry(session: Session, by: User, round_: Round) -> None:
     audit.record(session, by, "retry", round_.id)
 
 
+def _hold(session: Session, round_: Round) -> None:
+    """Locks the round, as workers do before they touch its jobs: one order for everybody."""
+    session.refresh(round_, with_for_update=True)
+
+
 def _move(session: Session, round_: Round, states: Sequence[State], **values: Any) -> Sequence[str]:
-    """Changes the jobs that are in one of `states`. Jobs are locked before their round here and by the workers."""
+    """Changes the jobs that are in one of `states`."""
     jobs = update(Job).where(Job.round_id == round_.id, Job.state.in_(states))
     return session.scalars(jobs.values(**values).returning(Job.id)).all()
 
@@ -94,7 +101,7 @@ def _move(session: Session, round_: Round, states: Sequence[State], **values: An
 def settle(session: Session, round_: Round) -> None:
     """Derives the round's state from its jobs. Two workers that finish together settle one after the other."""
     session.flush()
-    session.refresh(round_, with_for_update=True)
+    _hold(session, round_)
     jobs = session.execute(select(Job.state, Job.error).where(Job.round_id == round_.id)).tuples().all()
     states = Counter(state for state, _ in jobs)
     round_.state = _state(states)
@@ -104,7 +111,8 @@ def settle(session: Session, round_: Round) -> None:
     round_.finished_at = (round_.finished_at or now()) if over else None
     if round_.state == State.FAILED:
         errors = " ".join(dict.fromkeys(error for state, error in jobs if state == State.FAILED and error))
-        round_.message = f"{errors} {_kept(session, round_)} Retry runs the rest.".strip()
+        again = "Retry tries again with the same settings." if round_.kind == "training" else "Retry runs the rest."
+        round_.message = f"{errors} {_kept(session, round_)} {again}".strip()
     elif round_.state != State.CANCELLED:
         round_.message = ""
     session.flush()
@@ -121,9 +129,15 @@ def _state(jobs: Counter[State]) -> State:
 
 def _kept(session: Session, round_: Round) -> str:
     if round_.kind == "training":
-        return "The votes are kept."
+        made = session.scalar(select(Checkpoint).where(Checkpoint.round_id == round_.id))
+        return f"Checkpoint {made.number} is kept{_use(session, made)}, and so are the votes." if made else "The votes are kept."
     groups = session.scalar(select(func.count()).where(Group.round_id == round_.id)) or 0
     return f"{groups} of {_total(round_)} group(s) are finished and kept."
+
+
+def _use(session: Session, made: Checkpoint) -> str:
+    current = checkpoints.current(session, session.get_one(Project, made.project_id))
+    return " and in use" if current is made else " but not in use"
 
 
 def progress(session: Session, round_: Round) -> Progress:

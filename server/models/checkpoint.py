@@ -15,7 +15,7 @@ class Checkpoint(Identified, Base):
     """An adapter folder with a manifest: parent, round, votes hash, params, code version.
 
     The base model has no row: wherever a checkpoint id is optional, None (in the API: "base") means the base model.
-    The project's current checkpoint is the one with the latest `promoted_at`.
+    The project's current checkpoint is the one with the latest `promoted_at`; the end of its round sets it first.
     """
 
     __tablename__ = "checkpoints"

@@ -288,6 +288,15 @@ def test_a_gradient_that_is_not_finite_ends_the_round_without_a_checkpoint(
     assert not (tmp_path / "c").exists()
 
 
+def test_weights_that_are_not_finite_at_the_end_become_no_checkpoint(
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path
+) -> None:
+    exploding = {"weight_decay": 1e300, "learning_rate": 1.0, "groups_per_update": 2, "timesteps_per_update": 1000}
+    with pytest.raises(NotFinite, match="no checkpoint was written"):
+        train_round(denoiser, sampled.stored, TRAINING.model_copy(update=exploding), tmp_path / "c")
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_round_ends_early_once_it_is_far_from_its_reference(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     near = TRAINING.model_copy(update={"max_kl": 1e-12})
     manifest = train_round(denoiser, sampled.stored, near, tmp_path / "near")

@@ -7,8 +7,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import Text, cast, func, select
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from d3po_core.params import SamplingParams
 from server.db import read_scope, session_scope
-from server.domain import leasing, rounds, voting
+from server.domain import jobs, leasing, rounds, voting
 from server.domain.voting import Ballot, VoteReceipt
 from server.errors import Conflict, D3poError
 from server.models import Project, Round, State, Task, User, Vote
@@ -153,6 +154,33 @@ def test_rounds_requested_at_once_get_numbers_of_their_own(session: Session, pro
     at_once([lambda session: rounds.request_sample_round(session, boss, project, SamplingParams(), ["a cat"])] * 4)
     with read_scope() as reader:
         assert sorted(reader.scalars(select(Round.number))) == [1, 2, 3, 4]
+
+
+def test_cancelling_while_a_worker_finishes(session: Session, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both lock the round first; jobs first was a deadlock on PostgreSQL."""
+    boss, move = factories.operator(project), rounds._move
+
+    def slowly(*given: Any, **values: Any) -> Any:
+        moved = move(*given, **values)
+        time.sleep(0.05)
+        return moved
+
+    monkeypatch.setattr(rounds, "_move", slowly)
+    for number in range(4):
+        round_ = factories.round_(project, state=State.QUEUED)
+        job = factories.job(round_)
+        factories.commit()
+        with session_scope() as arranging:
+            claim = jobs.claim(arranging, job.id, "here:1")
+
+        def finish(session: Session, claim: jobs.Claim | None = claim, delay: float = number * 0.01) -> None:
+            time.sleep(delay)
+            with suppress(jobs.LostClaim):
+                jobs.finish(session, claim)
+
+        at_once([finish, lambda session, ident=round_.id: rounds.cancel(session, boss, session.get_one(Round, ident))])
+        with read_scope() as reader:
+            assert reader.get_one(Round, round_.id).state in (State.DONE, State.CANCELLED)
 
 
 def test_jobs_that_finish_at_once_finish_the_round(session: Session, project: Project) -> None:

@@ -7,10 +7,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server import db
-from server.domain import jobs, recording
+from server.domain import checkpoints, jobs, recording, rounds
 from server.domain.jobs import Claim, LostClaim
 from server.domain.recording import DrawnImage
-from server.models import Checkpoint, Group, Image, Job, Metric, Project, State, Task
+from server.models import Checkpoint, Group, Image, Job, Metric, Project, Round, State, Task
 from tests import factories
 from tests.databases import on_both_databases
 
@@ -97,7 +97,7 @@ def test_a_repeated_step_keeps_the_later_metrics(project: Project) -> None:
     assert stored == [(1, {"loss": 0.7}), (2, {"loss": 0.5})]
 
 
-def test_a_checkpoint_is_numbered_promoted_and_recorded_once(project: Project) -> None:
+def test_a_checkpoint_is_numbered_and_recorded_once(project: Project) -> None:
     parent = factories.checkpoint(project, number=3)
     claim = claim_on(project, "training")
     with db.session_scope() as session:
@@ -106,6 +106,46 @@ def test_a_checkpoint_is_numbered_promoted_and_recorded_once(project: Project) -
         again = recording.record_checkpoint(session, claim, "r/2", {})
     assert again.id == made.id
     assert (made.number, made.key, made.manifest, made.parent_id) == (parent.number + 1, "r/1", {"beta": 0.1}, None)
-    assert made.promoted_at is not None
-    assert parent.promoted_at is not None
-    assert made.promoted_at > parent.promoted_at
+    assert made.promoted_at is None
+
+
+def test_a_checkpoint_comes_into_use_when_its_round_is_done(project: Project) -> None:
+    parent = factories.checkpoint(project)
+    claim = claim_on(project, "training")
+    with db.session_scope() as session:
+        made = recording.record_checkpoint(session, claim, "r/1", {})
+        assert checkpoints.current(session, project).id == parent.id
+    with db.session_scope() as session:
+        jobs.finish(session, claim)
+    with db.read_scope() as session:
+        assert checkpoints.current(session, project).id == made.id
+
+
+def test_a_round_that_broke_after_its_training_leaves_the_checkpoint_unused(project: Project) -> None:
+    claim = claim_on(project, "training")
+    with db.session_scope() as session:
+        made = recording.record_checkpoint(session, claim, "r/1", {})
+    with db.session_scope() as session:
+        jobs.fail(session, claim, "The gallery could not be drawn.", retry=False)
+    with db.read_scope() as session:
+        assert checkpoints.current(session, project) is None
+        assert session.get_one(Round, claim.round_id).message == (
+            f"The gallery could not be drawn. Checkpoint {made.number} is kept but not in use, and so are the votes. "
+            "Retry tries again with the same settings."
+        )
+
+
+def test_a_round_that_was_cancelled_after_its_training_leaves_the_checkpoint_unused(project: Project) -> None:
+    boss = factories.operator(project, name="Alice")
+    claim = claim_on(project, "training")
+    with db.session_scope() as session:
+        made = recording.record_checkpoint(session, claim, "r/1", {})
+    with db.session_scope() as session:
+        rounds.cancel(session, boss, session.get_one(Round, claim.round_id))
+    with pytest.raises(LostClaim), db.session_scope() as session:
+        jobs.finish(session, claim)
+    with db.read_scope() as session:
+        assert checkpoints.current(session, project) is None
+        assert session.get_one(Round, claim.round_id).message == (
+            f"Cancelled by Alice. Checkpoint {made.number} is kept but not in use, and so are the votes. Retry runs the rest."
+        )
