@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from d3po_core.denoisers import Denoiser
 from d3po_core.params import TrainingParams
 from d3po_core.preferences import Pair
-from d3po_core.ratios import log_probs
+from d3po_core.ratios import log_prob_at, step_mean
 from d3po_core.trajectory import Trajectory
 
 
@@ -45,9 +45,9 @@ class PublishedLoop:
     def ratio(self, trajectory: Trajectory, step: int, image: int) -> Tensor:
         """clamp(pi_theta / pi_ref, 1-eps, 1+eps) of one image, each from a pass of its own. Float32 [1]."""
         one = slice(image, image + 1)
-        policy = log_probs(self.denoiser, trajectory, step, one)
+        policy = log_prob_at(step_mean(self.denoiser, trajectory, step, one), trajectory, step, one)
         self.denoiser.network = self.reference
         with torch.no_grad():
-            reference = log_probs(self.denoiser, trajectory, step, one)
+            reference = log_prob_at(step_mean(self.denoiser, trajectory, step, one), trajectory, step, one)
         self.denoiser.network = self.policy
         return torch.clamp(torch.exp(policy - reference), 1 - self.params.clip, 1 + self.params.clip)

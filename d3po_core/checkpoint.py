@@ -18,19 +18,23 @@ from torch import Tensor
 
 from d3po_core.denoisers.base import adapter_sha256
 from d3po_core.params import TrainingParams
-from d3po_core.policy import LoraPolicy
+from d3po_core.policy import LoraPolicy, Policy
 
 MANIFEST = "manifest.json"
 
 
 class Manifest(BaseModel):
-    """What made a checkpoint. `parent` and `weights` are SHA-256 of adapter files; `parent` is "base" for the first."""
+    """What made a checkpoint. `parent`, `reference` and `weights` are SHA-256 of weight files; "base" is the base model.
+
+    `parent` sampled the groups and is where training started; `reference` is what log-ratios were taken against.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     format: str = "d3po-checkpoint-1"
     model: str
     parent: str
+    reference: str = "base"
     weights: str
     params: TrainingParams
     groups: int
@@ -40,16 +44,20 @@ class Manifest(BaseModel):
     versions: dict[str, str]
 
 
-def save_checkpoint(policy: LoraPolicy, folder: Path, **facts: Any) -> Manifest:
-    """Write the adapter and its manifest; the manifest comes last, so a folder with one is complete.
+def save_checkpoint(policy: Policy, folder: Path, **facts: Any) -> Manifest:
+    """Write the weights and their manifest; the manifest comes last, so a folder with one is complete.
 
-    Plain diffusers loads the folder with the `load_lora_weights(folder)` of the pipeline that was trained.
+    Plain diffusers loads the folder with the `load_lora_weights(folder)` of the pipeline that was trained, or, for full
+    weights, with the `from_pretrained(folder)` of its U-Net or transformer.
     """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     denoiser = policy.denoiser
-    layers = {f"{denoiser.component}_lora_layers": policy.state_dict()}
-    denoiser.pipeline.save_lora_weights(temporary, **layers, save_function=_writer(policy.config, denoiser.component))
+    if isinstance(policy, LoraPolicy):
+        layers = {f"{denoiser.component}_lora_layers": policy.state_dict()}
+        denoiser.pipeline.save_lora_weights(temporary, **layers, save_function=_writer(policy.config, denoiser.component))
+    else:
+        denoiser.module.save_pretrained(temporary, max_shard_size="1TB")
     versions = {name: version(name) for name in ("d3po", "torch", "diffusers", "peft")}
     manifest = Manifest(model=denoiser.model, weights=adapter_sha256(temporary), versions=versions, **facts)
     (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")

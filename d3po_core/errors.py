@@ -8,6 +8,7 @@ CoreError
 ├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
 ├── BadPreference      a preference that names an image that is not there
 ├── NoPairs            nothing to train on
+├── LibraryMissing     an option that needs a library which is not installed
 ├── BadState           what a killed round left belongs to another one
 ├── NotReproduced      an image that was drawn again and came out different
 └── NotFinite          NaN or infinity in latents, log-probabilities or gradients
@@ -45,6 +46,10 @@ class BadPreference(CoreError):
 
 
 class NoPairs(CoreError):
+    pass
+
+
+class LibraryMissing(CoreError):
     pass
 
 

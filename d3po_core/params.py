@@ -59,7 +59,20 @@ class TrainingParams(Params):
         description="Well above the gradient's size, AdamW keeps the large entries, where the signal is; 1e-8 levels them all.",
     )
     epochs: int = Field(default=1, ge=1, le=100)
+    weights: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA, or every weight in float32.")
     lora_rank: int = Field(default=8, ge=1, le=256)
+    lora_alpha: int | None = Field(default=None, ge=1, le=1024, description="Scale of the LoRA is alpha / rank; null: the rank.")
+    lora_targets: tuple[str, ...] = Field(
+        default=("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="Ends of the names of the layers that get a LoRA."
+    )
+    reference: Literal["sampler", "base"] = Field(
+        default="sampler",
+        description="What log-ratios are taken against: the policy that sampled, at no cost, or the base model, evaluated once.",
+    )
+    one_sided_clip: bool = Field(
+        default=False,
+        description="Clip only what already moved the right way far enough (PPO's form); false: both sides, as published.",
+    )
     groups_per_update: int = Field(
         default=1, ge=1, le=10_000, description="Groups whose mean gradient makes an optimizer step, over all processes."
     )
@@ -74,11 +87,21 @@ class TrainingParams(Params):
         gt=0.0,
         description="A round ends early when the policy is this far from its reference, nats a latent dimension.",
     )
+    step_weighting: Literal["uniform", "sensitivity"] = Field(
+        default="uniform", description="sensitivity: weight each timestep by sigma / |d mu / d output|, so that none dominates."
+    )
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(default="constant", description="How the rate falls to zero.")
+    warmup_updates: int = Field(default=0, ge=0, description="Updates in which the rate rises to its full value.")
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(default="adamw", description="adamw_8bit needs bitsandbytes and CUDA.")
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     weight_decay: float = Field(default=1e-4, ge=0.0)
     ema_decay: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="The checkpoint is a moving average of the weights with this decay; 0: the last."
     )
+    images_per_backward: int | None = Field(
+        default=None, ge=1, description="Images whose activations are held at once, for groups that do not fit; null: all."
+    )
+    gradient_checkpointing: bool = Field(default=False, description="Recompute activations: less memory, a third more time.")
     mixed_precision: Literal["no", "bf16", "fp16"] = Field(
         default="no", description="Number format of the model's matrix products; log-ratios and weights are float32."
     )

@@ -66,8 +66,13 @@ class Plan:
         return sum(1 for _ in self)
 
     def _permutation(self, epoch: int, group: int) -> list[int]:
-        noisiest = self.trainable[group][: max(1, round(self.params.timestep_fraction * len(self.trainable[group])))]
+        noisiest = trained_steps(self.trainable[group], self.params)
         return random.Random(f"{self.params.seed} {epoch} {group}").sample(noisiest, len(noisiest))
+
+
+def trained_steps(trainable: Sequence[int], params: TrainingParams) -> Sequence[int]:
+    """The noisiest `timestep_fraction` of the steps that have a density, at least one."""
+    return trainable[: max(1, round(params.timestep_fraction * len(trainable)))]
 
 
 def share(items: Sequence[Item], process: int, processes: int) -> Sequence[Item]:

@@ -1,9 +1,15 @@
-"""The trainable weights: a LoRA on the attention of the U-Net or transformer. Its reference is the adapter that sampled, known
-from the stored log-probabilities, so no second model is held."""
+"""The trainable weights: a LoRA on the attention of the U-Net or transformer, or all weights of it.
+
+The reference is known from log-probabilities, so no second model is held: those that sampling stored, or those of another
+adapter, which is switched on once before the round.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from peft import LoraConfig
@@ -11,37 +17,57 @@ from peft.utils import get_peft_model_state_dict
 from torch import nn
 
 from d3po_core.denoisers.base import ADAPTER, Denoiser
-from d3po_core.errors import ModelMissing
+from d3po_core.errors import BadParams, ModelMissing
 from d3po_core.params import TrainingParams
 
-TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+REFERENCE = "reference"
 IN_TRAINING = "in training"
+
+
+class Policy(Protocol):
+    """What a round trains. `start`: SHA-256 of the parent's weights, or "base"."""
+
+    denoiser: Denoiser
+    start: str
+
+    @property
+    def parameters(self) -> list[nn.Parameter]: ...
+
+
+def new_policy(denoiser: Denoiser, params: TrainingParams, parent: Path | None, reference: Path | None) -> Policy:
+    """The trainable weights that `params` ask for, equal to `parent` (None: the base model) at the start."""
+    return LoraPolicy(denoiser, params, parent, reference) if params.weights == "lora" else FullPolicy(denoiser, parent)
 
 
 class LoraPolicy:
     """The adapter `policy` on the denoiser's network, trainable, starting as `parent` or as no change at all.
 
-    `reference` is what it starts as: SHA-256 of the parent's weights, or "base".
+    `reference`, a checkpoint folder (None: the base model), is what `as_reference` shows. Raises ModelMissing if the parent
+    is a LoRA of another shape than `params` ask for.
     """
 
-    def __init__(self, denoiser: Denoiser, params: TrainingParams, parent: Path | None) -> None:
+    def __init__(
+        self, denoiser: Denoiser, params: TrainingParams, parent: Path | None = None, reference: Path | None = None
+    ) -> None:
         denoiser.use_adapter(parent)
-        self.denoiser, self.reference = denoiser, denoiser.policy
+        self.denoiser, self.start = denoiser, denoiser.policy
         denoiser.policy = IN_TRAINING  # so that any later use_adapter takes this adapter off again
+        alpha = params.lora_alpha or params.lora_rank
         if parent is None:
             torch.manual_seed(params.seed)
-            denoiser.module.add_adapter(
-                LoraConfig(r=params.lora_rank, lora_alpha=params.lora_rank, target_modules=TARGETS), ADAPTER
-            )
-        elif self.config.r != params.lora_rank:
-            raise ModelMissing(
-                f"The parent checkpoint {parent} is a LoRA of rank {self.config.r}; this round asks for rank {params.lora_rank}. "
-                f"Train with rank {self.config.r}, or from the base model."
-            )
+            config = LoraConfig(r=params.lora_rank, lora_alpha=alpha, target_modules=list(params.lora_targets))
+            denoiser.module.add_adapter(config, ADAPTER)
+        else:
+            self._check_shape(parent, params.lora_rank, alpha, params.lora_targets)
         for name, parameter in denoiser.module.named_parameters():
             if "lora_" in name:
                 parameter.data = parameter.data.float()
                 parameter.requires_grad_(True)
+        self._parameters = [p for p in denoiser.module.parameters() if p.requires_grad]
+        self._has_reference = reference is not None
+        if reference is not None:
+            denoiser.load_lora(reference, REFERENCE)
+            self._switch_to(ADAPTER)
 
     @property
     def config(self) -> LoraConfig:
@@ -49,8 +75,63 @@ class LoraPolicy:
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.denoiser.module.parameters() if p.requires_grad]
+        return self._parameters
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The adapter's weights in peft's naming."""
         return get_peft_model_state_dict(self.denoiser.module, adapter_name=ADAPTER)
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """The reference instead of the policy, for a while: its adapter, or no adapter."""
+        if self._has_reference:
+            self._switch_to(REFERENCE)
+        else:
+            self.denoiser.module.disable_adapters()
+        yield
+        if not self._has_reference:
+            self.denoiser.module.enable_adapters()
+        self._switch_to(ADAPTER)
+
+    def _switch_to(self, name: str) -> None:
+        self.denoiser.module.set_adapter(name)
+        self.denoiser.module.requires_grad_(False)
+        for parameter in self._parameters:
+            parameter.requires_grad_(True)
+
+    def _check_shape(self, parent: Path, rank: int, alpha: int, targets: tuple[str, ...]) -> None:
+        if self.config.r != rank:
+            raise ModelMissing(
+                f"The parent checkpoint {parent} is a LoRA of rank {self.config.r}; this round asks for rank {rank}. "
+                f"Train with rank {self.config.r}, or from the base model."
+            )
+        here = self.config.lora_alpha, sorted(self.config.target_modules)
+        if here != (alpha, sorted(targets)):
+            raise ModelMissing(
+                f"The parent checkpoint {parent} is a LoRA with alpha {here[0]} on {', '.join(here[1])}; "
+                f"this round asks for alpha {alpha} on {', '.join(sorted(targets))}."
+            )
+
+
+class FullPolicy:
+    """All weights of the denoiser's network, starting as `parent`, a checkpoint of full weights, or as the base model.
+
+    Raises BadParams unless the model is loaded in float32, and ModelMissing if the parent is a LoRA.
+    """
+
+    def __init__(self, denoiser: Denoiser, parent: Path | None) -> None:
+        if denoiser.dtype != torch.float32:
+            raise BadParams("Full weights are trained in float32; load the model so, and choose mixed_precision for speed.")
+        denoiser.use_adapter(parent)
+        if hasattr(denoiser.module, "peft_config"):
+            raise ModelMissing(
+                f"The parent checkpoint {parent} is a LoRA; full weights start from full weights or the base model."
+            )
+        self.denoiser, self.start = denoiser, denoiser.policy
+        denoiser.policy = IN_TRAINING
+        denoiser.weights_changed = True
+        denoiser.module.requires_grad_(True)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.denoiser.module.parameters())

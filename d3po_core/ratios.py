@@ -34,16 +34,26 @@ def step_mean(denoiser: Denoiser, trajectory: Trajectory, step: int, images: sli
     return denoiser.transition(header.params).mean(output, latents, taken)
 
 
-def log_probs(denoiser: Denoiser, trajectory: Trajectory, step: int, images: slice = slice(None)) -> Tensor:
-    """l_theta of the recorded latents after a step. Float32 [n]."""
-    next_latents = trajectory.latents[images, step + 1].to(denoiser.device)
-    mean = step_mean(denoiser, trajectory, step, images)
+def log_prob_at(mean: Tensor, trajectory: Trajectory, step: int, images: slice = slice(None)) -> Tensor:
+    """l of the recorded latents after a step, given the step's mean for some images of a group. Float32 [n]."""
+    next_latents = trajectory.latents[images, step + 1].to(mean.device)
     return log_prob(next_latents, mean.expand_as(next_latents), [trajectory.header.steps[step]] * len(next_latents))
 
 
-def log_ratios(denoiser: Denoiser, trajectory: Trajectory, step: int, images: slice = slice(None)) -> Tensor:
-    """l_theta - l_ref of some images of a group at one step, l_ref as the trajectory holds it. Float32 [n]."""
-    return log_probs(denoiser, trajectory, step, images) - trajectory.log_probs[images, step].to(denoiser.device)
+def log_ratios(denoiser: Denoiser, trajectory: Trajectory, step: int) -> Tensor:
+    """l_theta - l_ref of a group's images at one step, l_ref as the trajectory holds it. Float32 [N]."""
+    mean = step_mean(denoiser, trajectory, step)
+    return log_prob_at(mean, trajectory, step) - trajectory.log_probs[:, step].to(mean.device)
+
+
+@torch.no_grad()
+def all_log_probs(denoiser: Denoiser, trajectory: Trajectory, params: TrainingParams) -> Tensor:
+    """l of every image at every step under what the denoiser carries now, as a reference's. Float32 [N,T], on the CPU."""
+    log_probs = torch.zeros_like(trajectory.log_probs)
+    with autocast(denoiser, params):
+        for step in trajectory.trainable_steps:
+            log_probs[:, step] = log_prob_at(step_mean(denoiser, trajectory, step), trajectory, step).cpu()
+    return log_probs
 
 
 def autocast(denoiser: Denoiser, params: TrainingParams) -> AbstractContextManager[object]:
@@ -55,16 +65,15 @@ def autocast(denoiser: Denoiser, params: TrainingParams) -> AbstractContextManag
 
 
 @torch.no_grad()
-def check_ratio_is_one(denoiser: Denoiser, group: TrainingGroup, params: TrainingParams) -> None:
-    """Prove |l_theta - l_ref| <= tolerance at theta = reference on all steps of one group.
+def check_ratio_is_one(denoiser: Denoiser, group: TrainingGroup, clip: float) -> None:
+    """Prove |l_theta - l_ref| <= tolerance at theta = the policy that sampled, on all steps of one group.
 
-    The tolerance is FLOAT32_TOLERANCE, or clip/10 where the model runs in half precision. Raises BadTrajectory beyond it.
+    Computed in the number format that sampled; the tolerance is FLOAT32_TOLERANCE, or clip/10 for a model loaded in half
+    precision. Raises BadTrajectory beyond it.
     """
     trajectory = Trajectory.load(group.path)
-    exact = denoiser.dtype == torch.float32 and params.mixed_precision == "no"
-    allowed = FLOAT32_TOLERANCE if exact else params.clip / 10
-    with autocast(denoiser, params):
-        worst = max(log_ratios(denoiser, trajectory, step).abs().max().item() for step in trajectory.trainable_steps)
+    allowed = FLOAT32_TOLERANCE if denoiser.dtype == torch.float32 else clip / 10
+    worst = max(log_ratios(denoiser, trajectory, step).abs().max().item() for step in trajectory.trainable_steps)
     if not worst <= allowed:
         raise BadTrajectory(
             f"Recomputing {group.path} with the sampling policy gives log-probabilities that differ by {worst:.1e} "

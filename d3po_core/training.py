@@ -1,14 +1,16 @@
 """One D3PO training round on recorded trajectories: the visible loop, on any number of processes.
 
 Each image is evaluated once a timestep, all pairs come from N log-ratios, and the reference's log-probabilities are the
-stored ones: no reference pass and no second model.
+stored ones, or another checkpoint's, computed once before the round: no reference pass and no second model.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,18 +20,20 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from d3po_core.checkpoint import Manifest, read_manifest, save_checkpoint
 from d3po_core.denoisers import Denoiser
-from d3po_core.errors import BadPreference, BadTrajectory, NoPairs, NotFinite
+from d3po_core.errors import BadPreference, BadTrajectory, LibraryMissing, NoPairs, NotFinite
 from d3po_core.figures import Row, figures, row_of
-from d3po_core.losses import d3po_loss
+from d3po_core.losses import d3po_loss, gaussian_kl
 from d3po_core.params import TrainingParams
-from d3po_core.plan import Plan, TrainingGroup, Update, Visit, visited
-from d3po_core.policy import LoraPolicy
-from d3po_core.ratios import autocast, check_ratio_is_one, log_ratios
+from d3po_core.plan import Plan, TrainingGroup, Update, Visit, trained_steps, visited
+from d3po_core.policy import LoraPolicy, Policy, new_policy
+from d3po_core.ratios import all_log_probs, autocast, check_ratio_is_one, log_prob_at, step_mean
 from d3po_core.round_state import Ema, RoundState
+from d3po_core.schedules import learning_rate_at, step_weights
 from d3po_core.trajectory import Trajectory
 
 ObserveUpdate = Callable[[int, int, dict[str, float]], None]
 KL_MEMORY = 0.9
+EXACT_KL_EVERY = 10
 
 
 def train_round(
@@ -39,16 +43,19 @@ def train_round(
     out: Path,
     parent: Path | None = None,
     observe: ObserveUpdate = lambda step, total, values: None,
+    reference: Path | None = None,
 ) -> Manifest:
-    """Train a LoRA on the groups' pairs and write the checkpoint folder `out`.
+    """Train a policy on the groups' pairs and write the checkpoint folder `out`.
 
-    `parent` is the adapter that sampled every group (None: the base model); training starts from it and it is the
-    reference. `observe(update, updates, values)` follows every optimizer step, on the main process. The round ends early
-    once the running average of the KL estimate exceeds `params.max_kl`, so that it moves only so far from what people saw.
+    `parent` is the checkpoint that sampled every group (None: the base model); training starts from it. It is the reference
+    too, unless `params.reference` says the base model or `reference` names another checkpoint. `observe(update, updates,
+    values)` follows every optimizer step, on the main process. The round ends early once the running average of the KL
+    estimate exceeds `params.max_kl`, so that it moves only so far from what people saw.
 
     A killed round called again with the same arguments continues from its last saved state. Under `accelerate launch` every
     process makes this call with the same arguments and computes its share of each update; all end with the same weights,
-    those that one process reaches. Raises NoPairs, BadPreference, BadTrajectory, BadState or NotFinite.
+    those that one process reaches. Raises NoPairs, BadPreference, BadTrajectory, BadState, BadParams, ModelMissing,
+    LibraryMissing or NotFinite.
     """
     if finished := read_manifest(out):
         return finished
@@ -56,11 +63,16 @@ def train_round(
     if not useful:
         raise NoPairs("None of the groups has a pair to learn from: every vote was a tie, all bad or a skip, or they cancel out.")
     processes = Accelerator(cpu=denoiser.device.type == "cpu")
-    policy = LoraPolicy(denoiser, params, parent)
-    plan = Plan([check_sampled_by(policy, group) for group in useful], params)
-    check_ratio_is_one(denoiser, useful[0], params)
-    learner = Learner(policy, useful, params, processes)
-    identity = identity_of(useful, params, policy.reference)
+    denoiser.use_adapter(parent)
+    plan = Plan([check_sampled_by(denoiser, group) for group in useful], params)
+    reference = reference or (parent if params.reference == "sampler" else None)
+    references = None
+    if reference != parent or params.mixed_precision != "no":  # else sampling stored the reference's log-probabilities
+        references = Reference(denoiser, useful, params, reference, processes)
+    policy = new_policy(denoiser, params, parent, reference)
+    check_ratio_is_one(denoiser, useful[0], params.clip)
+    learner = Learner(policy, useful, params, processes, references)
+    identity = identity_of(useful, params, policy.start, references.policy if references else policy.start)
     state = RoundState(
         out.with_name(out.name + ".state"), identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler
     )
@@ -68,7 +80,7 @@ def train_round(
     for update in visited(plan, useful, state.updates, processes.process_index, processes.num_processes):
         if state.values.get("kl_average", 0.0) > params.max_kl:
             break
-        values = learner.learn(update)
+        values = learner.learn(update, state.updates, total)
         learner.ema.update(state.updates)
         values["kl_average"] = KL_MEMORY * state.values.get("kl_average", 0.0) + (1 - KL_MEMORY) * values["kl"]
         state.advance(state.updates + 1, values, keeper=processes.is_main_process)
@@ -80,7 +92,8 @@ def train_round(
         save_checkpoint(
             policy,
             out,
-            parent=policy.reference,
+            parent=policy.start,
+            reference=references.policy if references else policy.start,
             params=params,
             groups=len(useful),
             pairs=sum(len(group.pairs) for group in useful),
@@ -88,6 +101,7 @@ def train_round(
             final=state.values,
         )
         state.path.unlink(missing_ok=True)
+    learner.end()
     processes.wait_for_everyone()
     manifest = read_manifest(out)
     assert manifest is not None
@@ -103,51 +117,110 @@ class Learner:
     """
 
     def __init__(
-        self, policy: LoraPolicy, groups: Sequence[TrainingGroup], params: TrainingParams, processes: Accelerator
+        self,
+        policy: Policy,
+        groups: Sequence[TrainingGroup],
+        params: TrainingParams,
+        processes: Accelerator,
+        references: Reference | None = None,
     ) -> None:
-        self.denoiser, self.groups, self.params, self.processes = policy.denoiser, groups, params, processes
+        self.policy, self.denoiser, self.groups, self.params = policy, policy.denoiser, groups, params
+        self.processes, self.references = processes, references
         self.parameters = policy.parameters
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=params.learning_rate, eps=params.adam_epsilon, weight_decay=params.weight_decay
-        )
+        self.optimizer = new_optimizer(self.parameters, params)
+        if params.gradient_checkpointing:
+            self.denoiser.module.enable_gradient_checkpointing()
         self.ema = Ema(self.parameters, params.ema_decay)
         self.scaler = torch.amp.GradScaler(self.denoiser.device.type, enabled=params.mixed_precision == "fp16")
 
-    def learn(self, update: Update) -> dict[str, float]:
-        """One optimizer step on the mean loss of an update's items; returns what was seen on the way.
+    def learn(self, update: Update, number: int = 0, updates: int = 1) -> dict[str, float]:
+        """Update `number` of `updates`: an optimizer step on the mean loss of its items; returns what was seen on the way.
 
         Raises NotFinite, with the weights as they were, if the gradient is not finite.
         """
-        rows = [self.add_gradient(visit, 1 / update.items) for visit in update.visits]
+        exact = number % EXACT_KL_EVERY == 0
+        rows = [self.add_gradient(visit, 1 / update.items, exact) for visit in update.visits]
         self.sum_over_processes()
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.parameters, self.params.max_grad_norm)
         if not torch.isfinite(norm) and not self.scaler.is_enabled():
             names = ", ".join(self.groups[visit.item.group].path.name for visit in update.visits)
             raise NotFinite(f"The gradient became NaN or infinite on {names}; the checkpoint before this round is unharmed.")
+        rate = learning_rate_at(self.params, number, updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return {**figures(gather_object(rows)), "grad_norm": norm.item()}
+        return {**figures(gather_object(rows)), "grad_norm": norm.item(), "learning_rate": rate}
 
-    def add_gradient(self, visit: Visit, share: float) -> Row:
-        """Add `share` of the gradient of an item's loss to the parameters' gradients; returns the item's figures."""
-        trajectory, params = visit.trajectory, self.params
+    def add_gradient(self, visit: Visit, share: float, exact: bool) -> Row:
+        """Add `share` of the gradient of an item's weighted loss to the parameters' gradients; returns the item's figures.
+
+        exact: with the exact KL among them, at the price of a forward pass of the reference.
+        """
+        trajectory, step, params = visit.trajectory, visit.item.step, self.params
         chosen, rejected, weights = pair_tensors(self.groups[visit.item.group], trajectory, self.denoiser.device)
-        before = [parameter.grad for parameter in self.parameters]
+        reference = trajectory.log_probs if self.references is None else self.references.log_probs[visit.item.group]
+        held = [parameter.grad for parameter in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
-        with autocast(self.denoiser, params):
-            ratios = log_ratios(self.denoiser, trajectory, visit.item.step)
-        loss = d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip)
-        self.scaler.scale(loss).backward()
-        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-        norm = get_total_norm(gradients) / self.scaler.get_scale()
-        torch._foreach_mul_(gradients, share)
-        for parameter, held in zip(self.parameters, before, strict=True):
-            if held is not None:
-                parameter.grad = held if parameter.grad is None else held.add_(parameter.grad)
-        timestep = trajectory.header.steps[visit.item.step].timestep
-        return row_of(timestep, ratios.detach(), loss, norm, chosen, rejected, params.clip)
+        weight = self.weight_of(trajectory, step)
+
+        def loss_of(ratios: Tensor) -> Tensor:
+            return weight * d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip, params.one_sided_clip)
+
+        mean, ratios, loss = self.backward(trajectory, step, reference[:, step].to(self.denoiser.device), loss_of)
+        norm = self.gradient_norm() / self.scaler.get_scale()
+        for parameter, before in zip(self.parameters, held, strict=True):
+            if parameter.grad is not None:
+                parameter.grad *= share
+            if before is not None:
+                parameter.grad = before if parameter.grad is None else before.add_(parameter.grad)
+        taken = trajectory.header.steps[step]
+        row = row_of(taken.timestep, ratios, loss / weight, norm, chosen, rejected, params.clip)
+        if exact and isinstance(self.policy, LoraPolicy):
+            with torch.no_grad(), autocast(self.denoiser, params), self.policy.as_reference():
+                row["kl_exact"] = gaussian_kl(mean, step_mean(self.denoiser, trajectory, step), taken.sigma).item()
+        return row
+
+    def backward(
+        self, trajectory: Trajectory, step: int, reference: Tensor, loss_of: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Back-propagate loss_of(log-ratios). Returns mu [N or 1,C,H,W], the log-ratios float32 [N] and the loss, detached.
+
+        With `images_per_backward` the log-ratios come without a graph first, and dL/dl_i is then carried through the model
+        image by image (gradient cache): the same gradient, the memory of a few images, one more forward pass.
+        """
+
+        def forward(images: slice) -> tuple[Tensor, Tensor]:
+            with autocast(self.denoiser, self.params):
+                mean = step_mean(self.denoiser, trajectory, step, images)
+                return mean, log_prob_at(mean, trajectory, step, images) - reference[images]
+
+        count, at_once = len(reference), self.params.images_per_backward or len(reference)
+        if at_once >= count:
+            mean, ratios = forward(slice(None))
+            loss = loss_of(ratios)
+            self.scaler.scale(loss).backward()
+            return mean.detach(), ratios.detach(), loss.detach()
+        parts = [slice(first, first + at_once) for first in range(0, count, at_once)]
+        with torch.no_grad():
+            means, seen = zip(*(forward(part) for part in parts), strict=True)
+        ratios = torch.cat(seen).requires_grad_()
+        loss = loss_of(ratios)
+        (slopes,) = torch.autograd.grad(loss, ratios)
+        for part in parts:
+            self.scaler.scale((forward(part)[1] * slopes[part]).sum()).backward()
+        return torch.cat(means), ratios.detach(), loss.detach()
+
+    def weight_of(self, trajectory: Trajectory, step: int) -> float:
+        """The step's weight, 1 on average over the steps that are trained."""
+        steps = [trajectory.header.steps[k] for k in trained_steps(trajectory.trainable_steps, self.params)]
+        weights = step_weights(self.denoiser.transition(trajectory.header.params), steps, self.params.step_weighting)
+        return weights[steps.index(trajectory.header.steps[step])]
+
+    def gradient_norm(self) -> Tensor:
+        return get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
 
     def sum_over_processes(self) -> None:
         """Give every process the sum of all gradients, in the same bits."""
@@ -156,8 +229,50 @@ class Learner:
                 mine = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = self.processes.reduce(mine, "sum")
 
+    def end(self) -> None:
+        """Leave the network as sampling wants it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.params.gradient_checkpointing:
+            self.denoiser.module.disable_gradient_checkpointing()
 
-def check_finite(policy: LoraPolicy) -> None:
+
+class Reference:
+    """Log-probabilities of another policy than the one that sampled, float32 [N,T] a group, computed once before the round.
+
+    That policy is `folder`, or the base model. With mixed precision it may be the same policy in another number format, whose
+    rounding is not small against the clip. Each process computes those of some groups; all hold all of them.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        groups: Sequence[TrainingGroup],
+        params: TrainingParams,
+        folder: Path | None,
+        processes: Accelerator,
+    ) -> None:
+        denoiser.use_adapter(folder)
+        self.policy = denoiser.policy
+        mine = range(processes.process_index, len(groups), processes.num_processes)
+        computed = [(k, all_log_probs(denoiser, Trajectory.load(groups[k].path), params)) for k in mine]
+        self.log_probs: dict[int, Tensor] = dict(gather_object(computed))
+
+
+def new_optimizer(parameters: list[torch.nn.Parameter], params: TrainingParams) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit form. Raises LibraryMissing where bitsandbytes is not there."""
+    kind: Any = torch.optim.AdamW
+    if params.optimizer == "adamw_8bit":
+        try:
+            kind = import_module("bitsandbytes.optim").AdamW8bit
+        except ImportError as error:
+            raise LibraryMissing("optimizer=adamw_8bit needs the package bitsandbytes, which is not installed here.") from error
+    optimizer: torch.optim.Optimizer = kind(
+        parameters, lr=params.learning_rate, eps=params.adam_epsilon, weight_decay=params.weight_decay
+    )
+    return optimizer
+
+
+def check_finite(policy: Policy) -> None:
     """Raises NotFinite rather than let a checkpoint be written that can only draw NaN."""
     if not all(bool(torch.isfinite(parameter).all()) for parameter in policy.parameters):
         raise NotFinite(
@@ -166,20 +281,20 @@ def check_finite(policy: LoraPolicy) -> None:
         )
 
 
-def check_sampled_by(policy: LoraPolicy, group: TrainingGroup) -> tuple[int, ...]:
+def check_sampled_by(denoiser: Denoiser, group: TrainingGroup) -> tuple[int, ...]:
     """Refuse a group that this round cannot learn from, before anything is trained; returns its trainable steps.
 
     Raises BadTrajectory if the file was altered, or if the model, the adapter, the scheduler or the number format is not
     the one that sampled it; BadPreference if a pair names an image that it does not hold.
     """
-    trajectory, denoiser = Trajectory.load(group.path, group.sha256), policy.denoiser
+    trajectory = Trajectory.load(group.path, group.sha256)
     pair_tensors(group, trajectory, denoiser.device)
     header = trajectory.header
     here = tuple(denoiser.transition(header.params).steps)
     stored = str(trajectory.latents.dtype).removeprefix("torch.")
     dtype = str(denoiser.dtype).removeprefix("torch.")
     sampled = {"base model": header.model, "adapter": header.policy, "scheduler": header.steps, "dtype": (header.dtype, stored)}
-    loaded = {"base model": denoiser.model, "adapter": policy.reference, "scheduler": here, "dtype": (dtype, dtype)}
+    loaded = {"base model": denoiser.model, "adapter": denoiser.policy, "scheduler": here, "dtype": (dtype, dtype)}
     for name, recorded in sampled.items():
         if recorded != loaded[name]:
             raise BadTrajectory(
@@ -201,9 +316,9 @@ def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.dev
     return chosen, rejected, torch.tensor([pair.weight for pair in group.pairs], device=device)
 
 
-def identity_of(groups: Sequence[TrainingGroup], params: TrainingParams, reference: str) -> str:
-    """SHA-256 of what a round is: its parameters, its reference, its groups in order and their pairs."""
-    digest = hashlib.sha256(f"{params.model_dump_json()} {reference}".encode())
+def identity_of(groups: Sequence[TrainingGroup], params: TrainingParams, start: str, reference: str) -> str:
+    """SHA-256 of what a round is: its parameters, where it starts, its reference, its groups in order and their pairs."""
+    digest = hashlib.sha256(f"{params.model_dump_json()} {start} {reference}".encode())
     for group in groups:
         digest.update(f"{group.path.name} {group.sha256} {list(group.pairs)}\n".encode())
     return digest.hexdigest()

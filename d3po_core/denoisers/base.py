@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -19,14 +20,15 @@ from d3po_core.transitions import Transition
 
 ADAPTER = "policy"
 WEIGHTS = "pytorch_lora_weights.safetensors"
+FULL_WEIGHTS = "diffusion_pytorch_model.safetensors"
 DECODED_AT_ONCE = 2**16  # latent pixels: 16 images of 512x512, 4 of 1024x1024
 
 
 class Denoiser(ABC):
     """A pipeline, the adapter it carries now, and its three verbs: encode, predict, decode.
 
-    `module` is the U-Net or transformer itself, `network` what `predict` calls: the same, until training wraps it.
-    `model` is the base model's fingerprint and `policy` the adapter's SHA-256, "base" without one.
+    `module` is the U-Net or transformer itself, `network` what `predict` calls: the same, unless a caller puts another there.
+    `model` is the base model's fingerprint and `policy` the checkpoint's SHA-256, "base" without one.
     """
 
     component: ClassVar[str]
@@ -34,6 +36,7 @@ class Denoiser(ABC):
 
     def __init__(self, pipeline: Any, model: str) -> None:
         self.pipeline, self.model, self.policy = pipeline, model, "base"
+        self.weights_changed = False
         self.network: nn.Module = self.module
         self.device, self.dtype = self.module.device, self.module.dtype
         for part in pipeline.components.values():
@@ -113,15 +116,33 @@ class Denoiser(ABC):
             return
         if self.policy != "base":
             self.pipeline.unload_lora_weights()
+        if self.weights_changed:
+            self._load_full(Path(self.pipeline.name_or_path or "") / self.component)
+            self.weights_changed = False
         self.policy = "base"
         if folder is not None:
-            self._load_adapter(folder)
+            if (folder / WEIGHTS).is_file():
+                self.load_lora(folder, ADAPTER)
+            else:
+                self.weights_changed = True
+                self._load_full(folder)
             self.policy = wanted
         self.module.eval().requires_grad_(False)
 
-    def _load_adapter(self, folder: Path) -> None:
+    def _load_full(self, folder: Path) -> None:
+        """The network's weights become those in `folder`. Raises ModelMissing if they do not fit."""
         try:
-            self.pipeline.load_lora_weights(str(folder), adapter_name=ADAPTER, local_files_only=True)
+            weights = type(self.module).from_pretrained(folder, torch_dtype=self.dtype, use_safetensors=True).state_dict()
+            self.module.load_state_dict(weights)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelMissing(f"The weights in {folder} cannot be loaded onto this model: {error}") from error
+
+    def load_lora(self, folder: Path, name: str) -> None:
+        """Put the LoRA in `folder` on the network as the adapter `name`. Raises ModelMissing if it does not fit."""
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a second adapter is meant
+                self.pipeline.load_lora_weights(str(folder), adapter_name=name, local_files_only=True)
         except (OSError, ValueError, RuntimeError, KeyError) as error:  # KeyError: the library's own clean-up after a misfit
             self.pipeline.unload_lora_weights()  # what was half loaded
             cause = error.__context__ if isinstance(error, KeyError) and error.__context__ else error
@@ -148,7 +169,8 @@ def with_guidance(
 
 
 def adapter_sha256(folder: Path) -> str:
-    weights = Path(folder) / WEIGHTS
-    if not weights.is_file():
+    """SHA-256 of a checkpoint's weights, a LoRA or full ones. Raises ModelMissing if the folder holds neither."""
+    found = [path for name in (WEIGHTS, FULL_WEIGHTS) if (path := Path(folder) / name).is_file()]
+    if not found:
         raise ModelMissing(f"The checkpoint {folder} has no {WEIGHTS}; it was moved or its round never finished.")
-    return file_sha256(weights)
+    return file_sha256(found[0])

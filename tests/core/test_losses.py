@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from d3po_core.losses import d3po_loss, kl_estimate, pair_accuracy
+from d3po_core.losses import d3po_loss, gaussian_kl, kl_estimate, pair_accuracy
 
 BETA, CLIP = 0.1, 0.1
 Pairs = list[tuple[int, int, float]]
@@ -90,3 +90,29 @@ def test_the_kl_estimate_agrees_with_two_gaussians() -> None:
     log_ratios = -((x - shift) ** 2) / 2 + x**2 / 2
     assert kl_estimate(log_ratios).item() == pytest.approx(shift**2 / 2, rel=0.02)
     assert kl_estimate(torch.zeros(3)).item() == 0
+
+
+def test_one_sided_clipping_keeps_the_gradient_of_what_moved_the_wrong_way() -> None:
+    chosen, rejected, weights = torch.tensor([0, 3]), torch.tensor([1, 2]), torch.ones(2)
+
+    def slopes(one_sided: bool) -> list[bool]:
+        log_ratios = torch.tensor([[-0.2, 0.2, -0.2, 0.2]], requires_grad=True)
+        d3po_loss(log_ratios, chosen, rejected, weights, BETA, CLIP, one_sided).backward()
+        return (log_ratios.grad != 0)[0].tolist()
+
+    assert slopes(one_sided=False) == [False] * 4
+    assert slopes(one_sided=True) == [True, True, False, False]
+
+
+def test_within_the_clip_one_sided_is_the_same() -> None:
+    log_ratios = 0.01 * random(6, 3, 4)
+    chosen, rejected, weights = torch.tensor([0, 3]), torch.tensor([1, 2]), torch.ones(2, dtype=torch.float64)
+    both = [d3po_loss(log_ratios, chosen, rejected, weights, BETA, CLIP, one_sided) for one_sided in (False, True)]
+    torch.testing.assert_close(*both)
+
+
+def test_the_exact_kl_is_that_of_two_normals() -> None:
+    mean, reference, sigma = random(7, 2, 4, 3, 3), random(8, 2, 4, 3, 3), 0.3
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(normal(mean, sigma), normal(reference, sigma)).mean()
+    assert gaussian_kl(mean, reference, sigma).item() == pytest.approx(expected.item(), rel=1e-5)

@@ -55,7 +55,8 @@ def test_every_update_is_observed_with_its_figures(denoiser: Denoiser, sampled: 
     first, last = seen[0][2], seen[-1][2]
     assert first["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert first["log_ratio_mean"] == pytest.approx(0, abs=1e-4)
-    figures = {"loss", "pair_accuracy", "log_ratio_mean", "log_ratio_std", "clip_fraction", "kl", "kl_average", "grad_norm"}
+    figures = {"loss", "pair_accuracy", "log_ratio_mean", "log_ratio_std", "clip_fraction", "kl", "kl_exact", "kl_average"}
+    figures |= {"grad_norm", "learning_rate"}
     norms = [{name for name in values if name.startswith("grad_norm_t")} for _, _, values in seen]
     assert set(first) == figures | norms[0]
     assert {len(names) for names in norms} == {TRAINING.timesteps_per_update}
@@ -63,6 +64,7 @@ def test_every_update_is_observed_with_its_figures(denoiser: Denoiser, sampled: 
     assert set.union(*norms) == {f"grad_norm_t{step.timestep}" for step in steps if step.sigma > 0}
     assert all(math.isfinite(value) for _, _, values in seen for value in values.values())
     assert manifest.final == last
+    assert [update for update, (_, _, values) in enumerate(seen) if "kl_exact" in values] == [0]
 
 
 def test_one_batch_has_the_gradient_of_every_pair_on_its_own(denoiser: Denoiser, sampled: Sampled) -> None:
@@ -271,9 +273,9 @@ def test_an_altered_file_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_pa
         train_round(denoiser, [sampled.stored[0], altered], TRAINING, tmp_path / "c")
 
 
-def test_a_parent_of_another_rank_is_refused(denoiser: Denoiser, sampled: Sampled, trained: Path, tmp_path: Path) -> None:
+def test_a_parent_of_another_rank_is_refused(denoiser: Denoiser, trained: Path) -> None:
     with pytest.raises(ModelMissing, match="is a LoRA of rank 2; this round asks for rank 4"):
-        train_round(denoiser, sampled.stored, TRAINING.model_copy(update={"lora_rank": 4}), tmp_path / "c", parent=trained)
+        LoraPolicy(denoiser, TRAINING.model_copy(update={"lora_rank": 4}), trained)
 
 
 def test_a_gradient_that_is_not_finite_ends_the_round_without_a_checkpoint(
