@@ -12,19 +12,18 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import upgrade
-from server import checks, cli_rounds, cli_up, db
+from server import checks, cli_people, cli_rounds, cli_up, db
 from server.cli_rounds import ProjectName, find_project, first_admin
-from server.domain import checkpoints, pairs, people, projects, rounds, stats
-from server.errors import D3poError, Invalid
+from server.domain import checkpoints, pairs, projects, rounds, stats
+from server.errors import D3poError
 from server.models import Project, Round
 from server.settings import get_settings
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Pick the better image; the picks train a better model."
 )
-user_app = typer.Typer(no_args_is_help=True, help="People.")
 project_app = typer.Typer(no_args_is_help=True, help="Projects.")
-app.add_typer(user_app, name="user")
+app.add_typer(cli_people.app, name="user")
 app.add_typer(project_app, name="project")
 for command in (cli_up.up, cli_up.worker, cli_rounds.sample, cli_rounds.train, cli_rounds.duel):
     app.command()(command)
@@ -64,30 +63,6 @@ def migrate() -> None:
     """Bring the database to the newest schema."""
     upgrade(get_settings().database_url)
     told.print("The database is up to date.")
-
-
-@user_app.command("add")
-def add_user(
-    name: str,
-    role: Annotated[str, typer.Option(help="admin, operator or annotator.")] = "annotator",
-    project: Annotated[
-        str | None, typer.Option(help="For operators and annotators; may be left out while there is only one.")
-    ] = None,
-) -> None:
-    """Add a person. Prints their API token, which cannot be shown again, and a link path that signs them in once."""
-    if role not in ("admin", "operator", "annotator"):
-        raise Invalid(f"The role must be admin, operator or annotator, you wrote {role}.")
-    with db.session_scope() as session:
-        member_of = None if role == "admin" else find_project(session, project)
-        user = people.create_user(session, name, is_admin=role == "admin")
-        if member_of is not None:
-            people.add_member(session, member_of.id, user, role)
-        token = people.issue_token(session, user, "d3po user add")
-        link = people.new_sign_in_link(session, user)
-    print(token)
-    told.print(
-        f"{user.name} is {role}. The token above is shown once. In a browser, within 15 minutes: /sign-in/{link}", soft_wrap=True
-    )
 
 
 @project_app.command("create")

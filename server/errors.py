@@ -9,6 +9,7 @@
      ├── Gone        410   it was there once
      ├── TooLarge    413   more than is taken at once
      ├── Invalid     422   what was sent makes no sense
+     ├── TooMany     429   too often; wait
      └── Unavailable 503   not now; try again
 
 `str(error)` is the sentence: what happened, what was kept, what to do.
@@ -59,6 +60,10 @@ class TooLarge(D3poError):
 
 class Invalid(D3poError):
     status, code = 422, "invalid"
+
+
+class TooMany(D3poError):
+    status, code = 429, "too_many"
 
 
 class Unavailable(D3poError):

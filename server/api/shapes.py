@@ -164,6 +164,23 @@ class RetractionOut(BaseModel):
     task: TaskOut | None = Field(description="The task, leased again; null where somebody else's vote fills the slot by now.")
 
 
+class InvitationOut(BaseModel):
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"examples": [{"id": ID, "role": "annotator", "by": "Alice", "created_at": TIME, "expires_at": TIME}]},
+    )
+    id: str
+    role: str
+    by: str = Field(description="Who made it; once they may not invite any more, it opens nothing.")
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class NewInvitationOut(BaseModel):
+    model_config = example({"link": "https://d3po.example/join/SECRET"})
+    link: str
+
+
 class CheckpointOut(BaseModel):
     model_config = example(
         {"id": ID, "project_id": ID, "round_id": ID, "number": 2, "parent_id": ID, "current": True, "promoted_at": TIME,

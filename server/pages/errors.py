@@ -19,6 +19,7 @@ HEADINGS = {
     410: "It is gone",
     413: "Too much at once",
     422: "That does not fit",
+    429: "Wait a moment",
     503: "Try again soon",
 }
 
@@ -36,5 +37,13 @@ def render_error(request: Request, error: D3poError) -> Response:
 
 def came_from(request: Request, otherwise: str = "/") -> str:
     """The page of this server that the person came from, as a path."""
-    referer = urlsplit(request.headers.get("referer", ""))
-    return referer.path if referer.netloc == request.url.netloc and referer.path else otherwise
+    try:
+        referer = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return otherwise
+    return referer.path if referer.netloc == request.url.netloc and inside(referer.path) else otherwise
+
+
+def inside(path: str) -> bool:
+    """Whether a browser that is sent there stays on this server."""
+    return path.startswith("/") and not path.startswith("//") and "\\" not in path and path.isprintable()

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from server import auth
-from server.domain import people
-from server.errors import NotSignedIn
+from server.domain import passwords, people
+from server.errors import NotSignedIn, TooMany
 from server.pages.visit import AtTheDoor, Visiting
 
 router = APIRouter()
@@ -24,11 +24,12 @@ def show(door: AtTheDoor, next: str = "/") -> HTMLResponse:
 def sign_in(
     door: AtTheDoor, name: Annotated[str, Form()], password: Annotated[str, Form()], next: Annotated[str, Form()] = "/"
 ) -> Response:
+    address = door.request.client.host if door.request.client else ""
     try:
-        user = people.check_password(door.session, name, password)
-    except NotSignedIn as error:
+        user_id = passwords.check(name, password, address)
+    except (NotSignedIn, TooMany) as error:
         return door.page("sign_in.html", status=error.status, next=next, name=name, problem=str(error))
-    return door.let_in(user, next)
+    return door.let_in(people.get(door.session, user_id), next)
 
 
 @router.get("/sign-in/{secret}")

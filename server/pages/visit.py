@@ -7,7 +7,6 @@ import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -18,8 +17,9 @@ from server.auth import Caller
 from server.db import read_scope, session_scope
 from server.deps import DbSession, SignedIn, submitted_csrf
 from server.domain import people
+from server.errors import NotSignedIn
 from server.models import Project, User
-from server.pages.errors import came_from
+from server.pages.errors import came_from, inside
 from server.pages.templating import answer, html
 
 
@@ -65,7 +65,7 @@ def reading(request: Request) -> Iterator[Visit]:
 
 
 class Door:
-    """A request by somebody who is not signed in yet."""
+    """A request by somebody who is not signed in yet. Its session takes no lock before the endpoint asks it for something."""
 
     def __init__(self, request: Request, session: DbSession, csrf: Annotated[str, Depends(submitted_csrf)]) -> None:
         self.request, self.session = request, session
@@ -79,13 +79,23 @@ class Door:
         return response
 
     def let_in(self, user: User, then: str = "/") -> Response:
-        """Signs the person in and goes on to a page of this server, wherever the form says."""
-        secret, _ = people.start_session(self.session, user)
-        target = urlsplit(then)
-        inside = then.startswith("/") and not then.startswith(("//", "/\\")) and not target.netloc
-        response = RedirectResponse(then if inside else "/", status_code=303)
-        auth.keep_signed_in(self.request, response, secret)
-        return response
+        return let_in(self.request, self.session, user, then)
+
+    def known(self) -> User | None:
+        """Who is signed in here all the same."""
+        secret = self.request.cookies.get(auth.COOKIE)
+        try:
+            return people.user_of_session(self.session, secret)[0] if secret else None
+        except NotSignedIn:
+            return None
+
+
+def let_in(request: Request, session: Session, user: User, then: str = "/") -> Response:
+    """Signs the person in and goes on to a page of this server, wherever the form says."""
+    secret, _ = people.start_session(session, user)
+    response = RedirectResponse(then if inside(then) else "/", status_code=303)
+    auth.keep_signed_in(request, response, secret)
+    return response
 
 
 AtTheDoor = Annotated[Door, Depends(Door)]

@@ -89,6 +89,17 @@ def test_an_error_is_a_page_with_the_sentence_of_the_api(alice: User, browse: Br
     assert page.headers["content-type"] == "text/html; charset=utf-8"
 
 
+@pytest.mark.parametrize("referer", ["http://[", "http://testserver//evil.example/x", "http://testserver/\\evil.example"])
+def test_no_referer_leads_elsewhere_or_breaks_a_page(referer: str, project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project, state=State.RUNNING)
+    factories.job(row, state=State.RUNNING)
+    browser = browse(alice)
+    browser.client.headers["Referer"] = referer
+
+    assert browser.get("/nothing").status_code == 404
+    assert browser.post(f"/rounds/{row.id}/cancel").headers["location"] == f"/rounds/{row.id}"
+
+
 def test_pages_load_nothing_from_elsewhere_and_run_no_inline_script(project: Project, alice: User, browse: Browse) -> None:
     factories.round_(project, state=State.FAILED, message="It broke.")
     browser = browse(alice)

@@ -41,3 +41,29 @@ def test_only_an_admin_takes_access_away(project: Project, alice: User, bob: Use
 
     with read_scope() as session:
         assert session.get_one(User, bob.id).revoked_at is not None
+
+
+def test_open_invitations_are_listed_and_withdrawn(project: Project, alice: User, browse: Browse) -> None:
+    browser = browse(alice)
+    path = re.search(r"/join/[\w-]+", browser.post(f"/p/{project.id}/people/invite", role="operator").text)[0]
+
+    listed = " ".join(browser.get(f"/p/{project.id}/people").text.split())
+    assert "<td>operator</td><td>Alice</td>" in listed
+    withdraw = re.search(r'action="(/p/\w+/people/invitations/\w+/withdraw)"', listed)[1]
+    assert browser.post(withdraw).status_code == 303
+
+    assert "Open invitations" not in browser.get(f"/p/{project.id}/people").text
+    assert browse(None).get(path).status_code == 410
+
+
+def test_an_admin_makes_a_sign_in_link_for_whoever_lost_theirs(project: Project, bob: User, alice: User, browse: Browse) -> None:
+    path = f"/p/{project.id}/people/{bob.id}/link"
+    assert browse(alice).post(path).status_code == 403
+
+    page = browse(factories.admin()).post(path).text
+
+    link = re.search(r'value="http://testserver(/sign-in/[\w-]+)"', page)[1]
+    stranger = browse(None)
+    stranger.csrf_token = re.search(r'name="csrf_token" value="(\w+)"', stranger.get(link).text)[1]
+    assert stranger.post(link).status_code == 303
+    assert "Bob" in stranger.get("/").text

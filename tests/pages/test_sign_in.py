@@ -7,12 +7,29 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.db import read_scope
-from server.domain import people
+from server.db import read_scope, session_scope
+from server.domain import passwords, people
 from server.models import Membership, Project, User
 from tests.pages.conftest import Browse, Browser
 
 PASSWORD = "correct horse battery"
+
+
+class BusyHasher:
+    """Meets a writer while it works, as a hash that takes long does."""
+
+    def hash(self, password: str) -> str:
+        with session_scope() as session:
+            session.add(User(name=f"written while {password} was hashed"))
+        return "hash"
+
+    def verify(self, known: str, password: str) -> None:
+        self.hash(password)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "throttle", passwords.Throttle())
 
 
 def open_form(browser: Browser, path: str) -> str:
@@ -23,7 +40,7 @@ def open_form(browser: Browser, path: str) -> str:
 
 
 def test_a_password_signs_in_and_leads_back(project: Project, bob: User, browse: Browse, session: Session) -> None:
-    people.set_password(session, bob, PASSWORD)
+    people.set_password(session, bob, passwords.hashed(PASSWORD))
     browser = browse(None)
     open_form(browser, f"/sign-in?next=/p/{project.id}/vote")
 
@@ -33,9 +50,12 @@ def test_a_password_signs_in_and_leads_back(project: Project, bob: User, browse:
     assert "Bob" in browser.get("/").text
 
 
-@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+@pytest.mark.parametrize(
+    "target",
+    ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)", "//[", "/\t/evil.example", "/a\\b"],
+)
 def test_signing_in_never_leads_elsewhere(target: str, bob: User, browse: Browse, session: Session) -> None:
-    people.set_password(session, bob, PASSWORD)
+    people.set_password(session, bob, passwords.hashed(PASSWORD))
     browser = browse(None)
     open_form(browser, "/sign-in")
 
@@ -53,8 +73,39 @@ def test_a_wrong_password_is_a_sentence_on_the_form(bob: User, browse: Browse) -
     assert 'value="Bob"' in answer.text
 
 
+def test_guessing_is_slowed_down_with_a_sentence(bob: User, browse: Browse, session: Session) -> None:
+    browser = browse(None)
+    open_form(browser, "/sign-in")
+    wrong = [browser.post("/sign-in", name="Bob", password="wrong", next="/").status_code for _ in range(6)]
+
+    answer = browser.post("/sign-in", name="Bob", password=PASSWORD, next="/")
+
+    assert (wrong, answer.status_code) == ([401] * 5 + [429], 429)
+    assert "Too many wrong passwords." in answer.text
+
+
+def test_nobody_waits_for_a_hash(
+    project: Project, alice: User, browse: Browse, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite has one writer: a sign-in, a new member and a new password must not be it while they hash."""
+    people.set_password(session, alice, "hash")
+    secret = people.invite(session, alice, project, "annotator")
+    stranger, guest, member = browse(None), browse(None), browse(alice)
+    monkeypatch.setattr(passwords, "_argon2", BusyHasher())
+    open_form(stranger, "/sign-in")
+    open_form(guest, f"/join/{secret}")
+
+    answers = [
+        stranger.post("/sign-in", name="Alice", password="of a sign-in", next="/"),
+        guest.post(f"/join/{secret}", name="Dora", password="of a new member"),
+        member.post("/account/password", password="of a new password"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [303, 303, 303]
+
+
 def test_a_form_from_elsewhere_does_not_sign_in(bob: User, browse: Browse, session: Session) -> None:
-    people.set_password(session, bob, PASSWORD)
+    people.set_password(session, bob, passwords.hashed(PASSWORD))
 
     assert browse(None).post("/sign-in", name="Bob", password=PASSWORD, next="/").status_code == 403
 
@@ -103,6 +154,20 @@ def test_an_invitation_makes_a_member(project: Project, alice: User, browse: Bro
         assert reading.get_one(Membership, (project.id, dora.id)).role == "annotator"
     late = browse(None).get(f"/join/{secret}")
     assert (late.status_code, "This invitation was used already" in late.text) == (410, True)
+
+
+def test_whoever_is_signed_in_joins_as_themselves(
+    project: Project, alice: User, charlie: User, browse: Browse, session: Session
+) -> None:
+    secret = people.invite(session, alice, project, "annotator")
+    browser = browse(charlie)
+    assert "Join as Charlie" in open_form(browser, f"/join/{secret}")
+
+    answer = browser.post(f"/join/{secret}/as-myself")
+
+    assert answer.headers["location"] == f"/p/{project.id}/vote"
+    assert browser.get(f"/p/{project.id}/vote").status_code == 200
+    assert browse(None).get(f"/join/{secret}").status_code == 410
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,37 @@ def test_members_join_the_only_project_or_the_named_one(d3po: D3po, project: Pro
     assert d3po("user", "add", "Eve", "--project", "Other")[0] == 1
 
 
+def test_somebody_who_is_known_joins_another_project(d3po: D3po, session: Session, project: Project) -> None:
+    bob, other = factories.annotator(project, name="Bob"), factories.project(name="Other")
+    factories.commit()
+    assert d3po("user", "add", "bob", "--project", "Other", "--role", "operator")[0] == 0
+    with read_scope() as reading:
+        assert people.role_in(reading, bob, other) == "operator"
+        assert people.role_in(reading, bob, project) == "annotator"
+
+
+def test_ways_back_in(d3po: D3po, session: Session, project: Project) -> None:
+    bob = factories.annotator(project, name="Bob")
+    factories.commit()
+    status, path, _ = d3po("user", "link", "Bob")
+    with session_scope() as writing:
+        assert (status, people.use_sign_in_link(writing, path.strip().removeprefix("/sign-in/")).id) == (0, bob.id)
+    status, token, _ = d3po("user", "token", "Bob", "--label", "laptop")
+    with read_scope() as reading:
+        assert (status, people.user_of_token(reading, token.strip()).id) == (0, bob.id)
+    assert d3po("user", "link", "Eve")[::2] == (1, "There is nobody called Eve. `d3po user add Eve` adds them.")
+    assert d3po("user", "revoke", "Bob")[0] == 0
+    assert d3po("user", "token", "Bob")[::2] == (1, "The access of Bob was taken away for good. Choose another name.")
+
+
+def test_invitations_are_made_listed_and_withdrawn(d3po: D3po, project: Project) -> None:
+    assert d3po("user", "invite", "--role", "operator")[1].startswith("/join/")
+    ident, role, by, _ = d3po("user", "invitations")[1].strip().split("\t")
+    assert (role, by) == ("operator", "root")
+    assert d3po("user", "withdraw", ident)[0] == 0
+    assert d3po("user", "invitations") == (0, "", "")
+
+
 def test_sample_enqueues_and_says_which_round(d3po: D3po, project: Project) -> None:
     status, round_id, told = d3po(
         "sample", "Emoji", "--prompt", "a cat", "--prompt", "a dog", "--images-per-prompt", "4", "--no-watch"
