@@ -12,13 +12,14 @@ from fastapi import Request, Response
 from sqlalchemy.orm import Session
 
 from server.domain import people
-from server.errors import Denied, NotSignedIn
+from server.errors import NotSignedIn, StaleForm
 from server.models import User
 from server.settings import get_settings
 
 COOKIE = "d3po_session"
 FORM_COOKIE = "d3po_form"
 SAFE = ("GET", "HEAD", "OPTIONS")
+OUT_OF_DATE = "This form is out of date, and nothing was changed. Reload the page and try again."
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Caller:
 
 
 def identify(session: Session, request: Request, submitted_csrf: str) -> Caller:
-    """Raises NotSignedIn for strangers, Denied for a write by cookie that does not carry the session's CSRF token."""
+    """Raises NotSignedIn for strangers, StaleForm for a write by cookie without the session's CSRF token."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return Caller(people.user_of_token(session, token.strip()))
@@ -39,7 +40,7 @@ def identify(session: Session, request: Request, submitted_csrf: str) -> Caller:
         raise NotSignedIn("Sign in first; with the API, send `Authorization: Bearer TOKEN`.")
     user, csrf_token = people.user_of_session(session, secret)
     if request.method not in SAFE and not same(submitted_csrf, csrf_token):
-        raise Denied("This form is out of date, and nothing was changed. Reload the page and try again.")
+        raise StaleForm(OUT_OF_DATE)
     return Caller(user, csrf_token)
 
 
@@ -66,7 +67,7 @@ def form_token(request: Request, response: Response) -> str:
 def check_form_token(request: Request, submitted: str) -> None:
     nonce = request.cookies.get(FORM_COOKIE, "")
     if not nonce or not same(submitted, _signed(nonce)):
-        raise Denied("This form is out of date, and nothing was changed. Reload the page and try again.")
+        raise StaleForm(OUT_OF_DATE)
 
 
 def _signed(nonce: str) -> str:

@@ -69,7 +69,7 @@ def migrate() -> None:
 def create_project(
     name: str,
     base_model: Annotated[str | None, typer.Option(help="A name from D3PO_BASE_MODELS; left out: D3PO_BASE_MODEL.")] = None,
-    mode: Annotated[str, typer.Option(help="best (of N images) or pairwise.")] = "best",
+    mode: Annotated[str, typer.Option(help="best (of N images), pairwise, or ranking (all N in order).")] = "best",
     guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
     votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
     prompt_set: Annotated[str, typer.Option()] = "demo",

@@ -3,6 +3,7 @@
     D3poError
      ├── NotSignedIn 401   who are you?
      ├── Denied      403   you may not
+     │    └── StaleForm   the form was made for another session; reload it
      ├── NotFound    404   there is no such thing
      ├── MethodNotAllowed 405   this address does something else
      ├── Conflict    409   it cannot be done in the present state
@@ -36,6 +37,12 @@ class NotSignedIn(D3poError):
 
 class Denied(D3poError):
     status, code = 403, "denied"
+
+
+class StaleForm(Denied):
+    """Its own code: whoever sent the form keeps what it says and sends it again after a reload."""
+
+    code = "stale_form"
 
 
 class NotFound(D3poError):

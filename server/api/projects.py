@@ -24,7 +24,7 @@ class NewProject(BaseModel):
     )
     name: Annotated[str, Field(min_length=1, max_length=80)]
     base_model: str | None = Field(default=None, description="A name registered in the server's settings; null: its default.")
-    mode: str = Field(default="best", description="best (of N images) or pairwise.")
+    mode: str = Field(default="best", description="best (of N images), pairwise, or ranking (all N in order).")
     guideline: Annotated[str, Field(max_length=20_000)] = ""
     votes_per_task: int = 1
     prompt_set: str = "demo"

@@ -14,6 +14,8 @@ from server.errors import Invalid
 from server.models import Outcome, Task
 
 MAX_FLAGS = 20
+FLAGS = ("distorted", "unsafe", "off-prompt")
+"""The words about single images that the voting page offers."""
 EXAMPLE: JsonDict = {
     "vote_id": "0b8f7c0e-5d0e-4c51-9a53-3e3f1a1f7a10",
     "outcome": "best",

@@ -14,7 +14,7 @@ from server.errors import Conflict, Denied, Invalid, NotFound
 from server.models import Membership, Project, User
 from server.settings import get_settings
 
-MODES = ("best", "pairwise")
+MODES = ("best", "pairwise", "ranking")
 
 
 def create(
@@ -103,7 +103,7 @@ def _check(name: str, base_model: str, mode: str, votes_per_task: int) -> None:
     if not 1 <= len(name) <= 80:
         raise Invalid("A project's name needs 1 to 80 characters.")
     if mode not in MODES:
-        raise Invalid(f"The voting mode must be {' or '.join(MODES)}, you sent {mode}.")
+        raise Invalid(f"The voting mode must be {', '.join(MODES[:-1])} or {MODES[-1]}, you sent {mode}.")
     if not 1 <= votes_per_task <= 100:
         raise Invalid(f"votes_per_task must be 1 to 100, you sent {votes_per_task}.")
     known = get_settings().base_models

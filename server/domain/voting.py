@@ -16,8 +16,8 @@ from server.errors import Conflict, Denied, Gone, NotFound
 from server.models import Lease, Outcome, Project, Task, User, Vote, now
 
 __all__ = [
-    "Ballot", "LeasedTask", "MyProgress", "VoteReceipt", "cast_vote", "counted_votes", "lease_tasks", "my_progress", "release",
-    "renew", "retract",
+    "Ballot", "LeasedTask", "MyProgress", "VoteReceipt", "cast_vote", "counted_votes", "last_vote_id", "lease_tasks",
+    "my_progress", "release", "renew", "retract",
 ]  # fmt: skip
 
 
@@ -109,6 +109,13 @@ def my_progress(session: Session, user: User, project: Project) -> MyProgress:
     )
     waiting = leasing.waiting(session, user, project)
     return MyProgress(voted, waiting, voted + waiting)
+
+
+def last_vote_id(session: Session, user: User, project: Project) -> str | None:
+    """The person's newest vote here that was not taken back: what undo takes back where no script remembers."""
+    mine = select(Vote.id).join(Task, Task.id == Vote.task_id).where(Task.project_id == project.id, Vote.user_id == user.id)
+    mine = mine.where(Vote.outcome != Outcome.RETRACTED, is_live())
+    return session.scalar(mine.order_by(Vote.received_at.desc(), Vote.id).limit(1))
 
 
 def _task(session: Session, user: User, task_id: str) -> Task:

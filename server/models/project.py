@@ -11,7 +11,7 @@ from server.models.base import Base, Identified
 
 
 class Project(Identified, Base):
-    """mode: pairwise (two images) or best (best of N). `sampling` holds the default SamplingParams."""
+    """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` holds the default SamplingParams."""
 
     __tablename__ = "projects"
     name: Mapped[str] = mapped_column(String(80), unique=True)

@@ -11,13 +11,15 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from server.api.shapes import TaskOut
 from server.domain import projects, rounds, voting
+from server.domain.ballots import FLAGS
 from server.domain.voting import Ballot, LeasedTask
-from server.errors import parse
+from server.errors import Invalid, parse
 from server.models import Project, Round, State, now
 from server.pages.templating import duration, title
 from server.pages.visit import Leasing, Visit, Visiting
 
 router = APIRouter(prefix="/p/{project_id}/vote")
+Many = Annotated[list[str], Form(default_factory=list)]
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,13 @@ class Arriving:
 
 
 @router.get("")
-def show(project_id: str, visit: Leasing, voted: str = "") -> HTMLResponse:
+def show(project_id: str, visit: Leasing) -> HTMLResponse:
     project = projects.open_for(visit.session, visit.user, project_id, "annotator")
     leased = voting.lease_tasks(visit.session, visit.user, project, 1)
     task = leased[0] if leased else None
     return visit.page(
-        "vote.html", project, task=task, task_json=_as_json(task), vote_id=str(uuid4()), last_vote_id=voted,
-        shown_at=now().isoformat(), **_waiting(visit, project),
+        "vote.html", project, task=task, task_json=_as_json(task), vote_id=str(uuid4()), flags=FLAGS, shown_at=now().isoformat(),
+        last_vote_id=voting.last_vote_id(visit.session, visit.user, project), **_waiting(visit, project),
     )  # fmt: skip
 
 
@@ -50,14 +52,15 @@ def waiting(project_id: str, visit: Visiting) -> HTMLResponse:
 
 @router.post("")
 def cast(
-    project_id: str, visit: Visiting, choice: Annotated[str, Form()], vote_id: Annotated[str, Form()],
-    task_id: Annotated[str, Form()], shown_order: Annotated[str, Form()], shown_at: Annotated[str, Form()],
+    project_id: str, visit: Visiting, vote_id: Annotated[str, Form()], task_id: Annotated[str, Form()],
+    shown_order: Annotated[str, Form()], shown_at: Annotated[str, Form()], flag: Many, place: Many,
+    choice: Annotated[str, Form()] = "",
 ) -> RedirectResponse:  # fmt: skip
-    answer = {"outcome": choice} if choice in ("tie", "all_bad", "skip") else {"outcome": "best", "best_image_id": choice}
-    seen = {"shown_order": shown_order.split(","), "shown_at": shown_at, "decided_at": now()}
-    ballot = parse(Ballot, {"vote_id": vote_id, **answer, **seen})
-    receipt = voting.cast_vote(visit.session, visit.user, task_id, ballot)
-    return RedirectResponse(f"/p/{project_id}/vote?voted={receipt.vote_id}", status_code=303)
+    shown = shown_order.split(",")
+    seen = {"shown_order": shown, "shown_at": shown_at, "decided_at": now(), "flags": _flags(flag)}
+    ballot = parse(Ballot, {"vote_id": vote_id, **_answer(choice, shown, place), **seen})
+    voting.cast_vote(visit.session, visit.user, task_id, ballot)
+    return RedirectResponse(f"/p/{project_id}/vote", status_code=303)
 
 
 @router.post("/undo")
@@ -69,6 +72,29 @@ def undo(
     if task_id:
         voting.release(visit.session, visit.user, task_id)
     return RedirectResponse(f"/p/{project_id}/vote", status_code=303)
+
+
+def _answer(choice: str, shown: list[str], places: list[str]) -> dict[str, Any]:
+    """What the pressed button says; "ranking" is told by a place for each image, in the order shown."""
+    if not choice:
+        raise Invalid("Choose an image, or say tie, all bad or skip. Nothing was stored.")
+    if choice in ("tie", "all_bad", "skip"):
+        return {"outcome": choice}
+    if choice != "ranking":
+        return {"outcome": "best", "best_image_id": choice}
+    if sorted(places) != sorted(str(place) for place in range(1, len(shown) + 1)):
+        raise Invalid(f"Give each image a place of its own, 1 (best) to {len(shown)}. Nothing was stored.")
+    by_place = dict(zip(places, shown, strict=True))
+    return {"outcome": "ranking", "ranking": [by_place[str(place)] for place in range(1, len(shown) + 1)]}
+
+
+def _flags(checked: list[str]) -> dict[str, list[str]]:
+    """From checkboxes that each say "image word"."""
+    found: dict[str, list[str]] = {}
+    for box in checked:
+        image_id, _, word = box.partition(" ")
+        found.setdefault(image_id, []).append(word)
+    return found
 
 
 def _as_json(task: LeasedTask | None) -> dict[str, Any] | None:

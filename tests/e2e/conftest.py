@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from server.app import create_app
 from server.auth import COOKIE
+from server.db import session_scope
 from server.domain import people
 from server.models import Project, Task, User
 from server.storage import Storage
@@ -76,11 +77,17 @@ def make_task(storage: Storage, project: Project, prompt: str, images: int = 3, 
 class Visitor:
     """A person at a browser of their own."""
 
-    def __init__(self, context: BrowserContext, address: str) -> None:
-        self.context, self.address = context, address
+    def __init__(self, context: BrowserContext, address: str, person: User) -> None:
+        self.context, self.address, self.person = context, address, person
         self.page = context.new_page()
         self.faults: list[str] = []
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def sign_in(self) -> None:
+        """A new session in this browser; pages that are open do not know of it."""
+        with session_scope() as session:
+            secret, _ = people.start_session(session, self.person)
+        self.context.add_cookies([{"name": COOKIE, "value": secret, "url": self.address}])
 
     def open(self, path: str) -> Page:
         self.page.goto(self.address + path)
@@ -93,11 +100,9 @@ def visitor(chromium: Browser, address: str, session: Session) -> Iterator[Any]:
     opened: list[Visitor] = []
 
     def enter(person: User, **options: Any) -> Visitor:
-        secret, _ = people.start_session(session, person)
         session.commit()
-        context = chromium.new_context(**options)
-        context.add_cookies([{"name": COOKIE, "value": secret, "url": address}])
-        opened.append(Visitor(context, address))
+        opened.append(Visitor(chromium.new_context(**options), address, person))
+        opened[-1].sign_in()
         return opened[-1]
 
     yield enter

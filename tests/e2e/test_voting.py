@@ -143,6 +143,106 @@ def test_arrows_choose_between_two(storage: Storage, project: Project, path: str
     assert vote.best_image_id == right
 
 
+def test_flags_by_keys_and_by_click_travel_with_the_vote_and_move_nothing(
+    tasks: dict[str, Any], path: str, bob: User, visitor: Any
+) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    shown, before = image_ids(page), [pick.bounding_box() for pick in page.locator(".pick").all()]
+
+    for key in "f21":
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Flag").click()
+    page.get_by_label("off-prompt, image 3").check()
+    assert [pick.bounding_box() for pick in page.locator(".pick").all()] == before
+    page.keyboard.press("f")
+    page.keyboard.press("1")
+
+    [vote] = wait_for_votes(page, 1)
+    assert (vote.best_image_id, vote.flags) == (shown[0], {shown[1]: ["distorted"], shown[2]: ["off-prompt"]})
+    page.keyboard.press("u")
+    expect(page.locator(".word:has(:checked)")).to_have_text(["distorted", "off-prompt"])
+
+
+def test_all_images_are_ranked_by_number_and_click(
+    tasks: dict[str, Any], project: Project, path: str, bob: User, visitor: Any
+) -> None:
+    for task in tasks.values():
+        task.mode = "ranking"
+    project.mode = "ranking"
+    page = visitor(bob).open(path)
+    prompt, (a, b, c) = loaded(page), image_ids(page)
+
+    page.keyboard.press("1")
+    page.keyboard.press("2")
+    page.keyboard.press("Backspace")
+    page.get_by_label("Image 3 of 3").click()
+    expect(page.locator(".rank:not(:empty)")).to_have_text(["1", "2"])
+    page.keyboard.press("2")
+
+    expect(page.locator("#prompt")).not_to_have_text(prompt)
+    [vote] = wait_for_votes(page, 1)
+    assert (vote.outcome, vote.ranking) == (Outcome.RANKING, [a, c, b])
+
+
+def test_each_person_chooses_their_keys(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    page.keyboard.press("?")
+    page.get_by_role("button", name="tie: no difference").click()
+    page.keyboard.press("x")  # the key of all bad, which gets 0 in exchange
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Tie")).to_have_text("Tiex")
+
+    page.reload()
+    prompt = loaded(page)
+    page.keyboard.press("x")
+    expect(page.locator("#prompt")).not_to_have_text(prompt)
+    loaded(page)
+    page.keyboard.press("0")
+
+    assert [vote.outcome for vote in wait_for_votes(page, 2)] == [Outcome.TIE, Outcome.ALL_BAD]
+
+
+def test_a_group_with_a_missing_image_is_only_skipped(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    window = visitor(bob)
+    gone: list[str] = []
+
+    def lose_one(route: Route) -> None:
+        gone.append(route.request.url)
+        route.fulfill(status=410) if len(gone) == 1 or route.request.url == gone[0] else route.continue_()
+
+    window.page.route("**/images/**", lose_one)
+    page = window.open(path)
+    prompt = page.locator("#prompt").inner_text()
+    expect(page.locator(".tile.missing")).to_contain_text("This image is missing. Skip the group")
+    page.keyboard.press("1")
+    page.keyboard.press("0")
+    expect(page.locator("#prompt")).to_have_text(prompt)
+
+    page.keyboard.press("s")
+
+    [vote] = wait_for_votes(page, 1)
+    assert vote.outcome == Outcome.SKIP
+
+
+def test_two_tabs_of_one_person_hold_different_tasks(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    window = visitor(bob)
+    first = window.open(path)
+    loaded(first)
+    second = window.context.new_page()
+    second.goto(window.address + path)
+    loaded(second)
+    assert first.locator("#prompt").inner_text() != second.locator("#prompt").inner_text()
+    second.wait_for_timeout(500)
+    assert leases() == 6
+
+    second.close(run_before_unload=True)
+    first.wait_for_timeout(500)
+
+    assert leases() == 4
+
+
 def test_undo_reopens_the_last_vote_and_keeps_history(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
     page = visitor(bob).open(path)
     prompt, shown = loaded(page), image_ids(page)
@@ -166,8 +266,9 @@ def test_a_held_key_votes_once(tasks: dict[str, Any], path: str, bob: User, visi
 
     for _ in range(4):
         page.keyboard.down("1")  # without an up between them the browser reports repeats
-    page.wait_for_timeout(300)
 
+    wait_for_votes(page, 1)
+    page.wait_for_timeout(300)
     assert len(votes()) == 1
 
 
@@ -227,6 +328,39 @@ def test_a_refused_vote_is_a_sentence_and_is_not_thrown_away(tasks: dict[str, An
 
     wait_for_votes(page, 1)
     expect(page.locator("#notices")).to_be_empty()
+
+
+def test_votes_wait_for_a_reload_when_somebody_signed_in_again_elsewhere(
+    tasks: dict[str, Any], path: str, bob: User, visitor: Any
+) -> None:
+    window = visitor(bob)
+    page = window.open(path)
+    loaded(page)
+    window.sign_in()
+    page.keyboard.press("1")
+    expect(page.locator("#notices")).to_contain_text("1 vote is kept on this device and is sent once this page is loaded again.")
+    expect(page.locator("#notices")).not_to_contain_text("not accepted")
+
+    page.get_by_role("button", name="Load it again").first.click()
+
+    wait_for_votes(page, 1)
+    expect(page.locator("#notices")).to_be_empty()
+
+
+def test_a_connection_that_says_nothing_is_given_up_and_told(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    window = visitor(bob)
+    window.page.add_init_script(
+        "const timeout = AbortSignal.timeout; AbortSignal.timeout = (ms) => timeout.call(AbortSignal, ms / 10);"
+    )
+    page = window.open(path)
+    loaded(page)
+    page.route("**/votes", lambda route: None)  # a black hole: neither an answer nor an end
+
+    page.keyboard.press("1")
+
+    expect(page.locator("#notices")).to_contain_text("The server cannot be reached. 1 vote is kept on this device")
+    page.unroute("**/votes")
+    wait_for_votes(page, 1)
 
 
 def test_an_empty_queue_continues_by_itself(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:

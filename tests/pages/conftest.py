@@ -29,7 +29,7 @@ class Browser:
     def get(self, path: str) -> Response:
         return self.client.get(path, headers={"Accept": "text/html"})
 
-    def post(self, path: str, **fields: str) -> Response:
+    def post(self, path: str, **fields: str | list[str]) -> Response:
         return self.client.post(path, data={"csrf_token": self.csrf_token, **fields}, headers={"Accept": "text/html"})
 
 

@@ -45,7 +45,7 @@ def test_a_form_vote_is_stored_and_leads_to_the_next_task(project: Project, bob:
 
     answer = browse(bob).post(f"/p/{project.id}/vote", **form)
 
-    assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{project.id}/vote?voted={form['vote_id']}")
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{project.id}/vote")
     [vote] = stored()
     assert (vote.id, vote.outcome, vote.best_image_id) == (form["vote_id"], Outcome.BEST, best)
 
@@ -71,6 +71,57 @@ def test_undo_takes_the_vote_back_and_shows_its_task_again(project: Project, bob
 
     assert f'name="task_id" value="{task.id}"' in browser.get(f"/p/{project.id}/vote").text
     assert [vote.outcome for vote in stored()] == [Outcome.ALL_BAD, Outcome.RETRACTED]
+
+
+def test_undo_goes_back_as_far_as_there_are_votes(project: Project, bob: User, browse: Browse) -> None:
+    browser, vote_ids = browse(bob), []
+    for _ in range(2):
+        form = form_of(factories.task(project), "tie")
+        factories.commit()
+        browser.post(f"/p/{project.id}/vote", **form)
+        vote_ids.insert(0, form["vote_id"])
+
+    offered = []
+    for _ in range(2):
+        page = browser.get(f"/p/{project.id}/vote").text
+        offered.append(re.search(r'name="last_vote_id" value="([\w-]+)"', page)[1])
+        browser.post(f"/p/{project.id}/vote/undo", last_vote_id=offered[-1])
+
+    assert offered == vote_ids
+    assert 'name="last_vote_id" value=""' in browser.get(f"/p/{project.id}/vote").text
+
+
+def test_a_form_carries_words_about_single_images(project: Project, bob: User, browse: Browse) -> None:
+    task = factories.task(project)
+    one, other, _ = (image.id for image in task.group.images)
+    flags = [f"{one} distorted", f"{one} unsafe", f"{other} off-prompt"]
+    browser = browse(bob)
+    assert f'name="flag" value="{flags[0]}"' in browser.get(f"/p/{project.id}/vote").text
+
+    browser.post(f"/p/{project.id}/vote", **form_of(task, "tie"), flag=flags)
+
+    assert stored()[0].flags == {one: ["distorted", "unsafe"], other: ["off-prompt"]}
+
+
+def test_a_form_ranks_by_places(project: Project, bob: User, browse: Browse) -> None:
+    project.mode = "ranking"
+    task = factories.task(project)
+    a, b, c = (image.id for image in task.group.images)
+    browser = browse(bob)
+
+    refused = browser.post(f"/p/{project.id}/vote", **form_of(task, "ranking"), place=["2", "2", ""])
+    browser.post(f"/p/{project.id}/vote", **form_of(task, "ranking"), place=["2", "3", "1"])
+
+    assert (refused.status_code, "Give each image a place of its own, 1 (best) to 3." in refused.text) == (422, True)
+    assert [vote.ranking for vote in stored()] == [[c, a, b]]
+
+
+def test_a_form_without_an_answer_is_told_what_to_do(project: Project, bob: User, browse: Browse) -> None:
+    form = form_of(factories.task(project), "")
+
+    answer = browse(bob).post(f"/p/{project.id}/vote", **form)
+
+    assert (answer.status_code, "Choose an image, or say tie" in answer.text) == (422, True)
 
 
 def test_a_foreign_image_is_refused_with_a_sentence(project: Project, bob: User, browse: Browse) -> None:

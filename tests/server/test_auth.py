@@ -42,7 +42,7 @@ def test_reading_by_cookie_needs_no_csrf_token(client: TestClient, project: Proj
 def test_writing_by_cookie_needs_the_csrf_token(client: TestClient, project: Project, csrf: str, given: str | None) -> None:
     headers = {} if given is None else {"X-CSRF-Token": given}
     refused = client.post(f"/api/v1/projects/{project.id}/tasks/next", headers=headers)
-    assert (refused.status_code, refused.json()["error"]) == (403, "denied")
+    assert (refused.status_code, refused.json()["error"]) == (403, "stale_form")
     assert "nothing was changed" in refused.json()["detail"]
 
 
@@ -85,7 +85,7 @@ def test_a_form_token_belongs_to_its_cookie(settings: object) -> None:
     nonce = response.headers["set-cookie"].split(";")[0].split("=", 1)[1]
     auth.check_form_token(_request("http", nonce), token)
     for wrong in (_request("http"), _request("http", "other")):
-        with pytest.raises(auth.Denied, match="out of date"):
+        with pytest.raises(auth.StaleForm, match="out of date"):
             auth.check_form_token(wrong, token)
 
 

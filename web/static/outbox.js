@@ -2,10 +2,10 @@
 // Each has its own localStorage key, so they survive a reload and two tabs never overwrite each other. A vote carries
 // its own UUID, so sending it twice does no harm.
 
-import { call } from "./api.js";
+import { call, isOutdated } from "./api.js";
 
 const LONGEST_PAUSE = 15_000;
-const FINAL = (status) => status >= 400 && status < 500 && ![401, 408, 429].includes(status);
+const isFinal = (answer) => answer.status >= 400 && answer.status < 500 && ![408, 429].includes(answer.status) && !isOutdated(answer);
 
 export class Outbox extends EventTarget {
   #prefix; #sending = null; #timer = 0; #pause = 500; #count = 0;
@@ -70,7 +70,7 @@ export class Outbox extends EventTarget {
       this.#changed();
       return true;
     }
-    if (FINAL(answer.status)) {
+    if (isFinal(answer)) {
       localStorage.setItem(key, JSON.stringify({ ...entry, refused: answer.sentence }));
       this.#changed();
       return true;

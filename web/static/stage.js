@@ -6,9 +6,8 @@ const byId = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Stage {
-  #task = null;
-
   constructor() {
+    this.task = null;
     this.stage = byId("stage");
     this.choices = byId("choices");
     new ResizeObserver(() => this.measure()).observe(this.stage);
@@ -16,31 +15,50 @@ export class Stage {
     this.stage.addEventListener("pointermove", (event) => this.#aim(event));
   }
 
+  get tiles() { return [...this.choices.children]; }
+  get picks() { return this.tiles.map((tile) => tile.querySelector(".pick")); }
+
   show(task) {
-    const focused = [...this.choices.children].indexOf(document.activeElement);
-    this.#task = task;
+    const focused = this.picks.indexOf(document.activeElement);
+    this.task = task;
     byId("prompt").textContent = task ? task.prompt : "Nothing waits for you";
     byId("waiting").hidden = Boolean(task);
     this.choices.hidden = !task;
-    this.choices.replaceChildren(...(task ? task.images.map((image, index) => this.#pick(task, image, index)) : []));
+    this.choices.replaceChildren(...(task ? task.images.map((image, index) => this.#tile(task, image, index)) : []));
     this.choices.scrollLeft = 0;
     this.measure();
-    if (focused >= 0) this.choices.children[focused]?.focus({ preventScroll: true });
+    if (focused >= 0) this.picks[focused]?.focus({ preventScroll: true });
   }
 
-  #pick(task, image, index) {
+  #tile(task, image, index) {
     // Imported, not cloned: an image that passes through the template's own document would be decoded anew.
-    const button = document.importNode(byId("pick").content.firstElementChild, true);
-    button.value = image.id;
-    button.setAttribute("aria-label", `Image ${index + 1} of ${task.images.length}: pick as best`);
-    button.querySelector(".badge").textContent = index + 1;
-    button.querySelector("img").replaceWith(task.elements[index]);
-    return button;
+    const tile = document.importNode(byId("tile").content.firstElementChild, true);
+    const pick = tile.querySelector(".pick");
+    pick.value = image.id;
+    pick.dataset.name = `Image ${index + 1} of ${task.images.length}`;
+    pick.querySelector(".badge").textContent = index + 1;
+    pick.querySelector("img").replaceWith(task.elements[index]);
+    tile.querySelector(".words").open = true;
+    for (const word of tile.querySelectorAll(".word input")) {
+      word.value = `${image.id}${word.value}`;
+      word.setAttribute("aria-label", `${word.parentElement.textContent.trim()}, image ${index + 1}`);
+    }
+    return tile;
   }
+
+  name(pick, meaning) { pick.setAttribute("aria-label", `${pick.dataset.name}: ${meaning}`); }
+
+  // Images that did not come say so where they would be.
+  mark(missing) {
+    for (const [index, tile] of this.tiles.entries()) tile.classList.toggle("missing", Boolean(missing[index]));
+    if (missing.includes(true)) this.say("An image of this group is missing. Skip the group, or wait: the image is asked for again.");
+  }
+
+  say(sentence) { byId("said").textContent = sentence; }
 
   measure() {
-    if (!this.#task) return;
-    const { images } = this.#task;
+    if (!this.task) return;
+    const { images } = this.task;
     const gap = images.length === 2 ? 2 : 8;
     const { clientWidth: width, clientHeight: height } = this.stage;
     const grid = bestGrid(images.length, width, height, images[0], gap);
@@ -54,18 +72,18 @@ export class Stage {
   }
 
   // The image in the middle of a swiped stage.
-  centred() { return this.choices.children[this.#place()]; }
+  centred() { return this.picks[this.#place()]; }
 
   #place() { return Math.round(this.choices.scrollLeft / this.choices.clientWidth); }
 
   #count() { byId("which").textContent = `(${this.#place() + 1} of ${this.choices.children.length})`; }
 
   confirm(imageId) {
-    const button = [...this.choices.children].find((each) => each.value === imageId);
-    if (!button || still.matches) return;
-    const place = button.getBoundingClientRect();
+    const pick = this.picks.find((each) => each.value === imageId);
+    if (!pick || still.matches) return;
+    const place = pick.getBoundingClientRect();
     const around = this.stage.getBoundingClientRect();
-    const copy = button.querySelector("img").cloneNode();
+    const copy = pick.querySelector("img").cloneNode();
     copy.className = "confirm";
     Object.assign(copy.style, { left: `${place.left - around.left}px`, top: `${place.top - around.top}px`, width: `${place.width}px`, height: `${place.height}px` });
     copy.addEventListener("animationend", () => copy.remove());
@@ -75,9 +93,9 @@ export class Stage {
   zoom(on) { document.body.classList.toggle("zoomed", on); }
 
   #aim(event) {
-    const pick = event.target.closest(".pick");
-    if (!pick) return;
-    const box = pick.getBoundingClientRect();
+    const tile = event.target.closest(".tile");
+    if (!tile) return;
+    const box = tile.getBoundingClientRect();
     this.choices.style.setProperty("--zoom-x", `${((event.clientX - box.left) / box.width) * 100}%`);
     this.choices.style.setProperty("--zoom-y", `${((event.clientY - box.top) / box.height) * 100}%`);
   }

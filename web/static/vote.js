@@ -1,39 +1,56 @@
 // The voting page with JavaScript: a pick shows the next group at once and travels to the server by itself.
 
 import { Ahead } from "./ahead.js";
-import { call } from "./api.js";
+import { isOutdated } from "./api.js";
+import { Flags } from "./flags.js";
 import { listen } from "./keys.js";
+import { notice } from "./notices.js";
 import { Outbox } from "./outbox.js";
+import { Ranking } from "./ranking.js";
+import { offer } from "./remap.js";
 import { Stage } from "./stage.js";
+import { Tabs } from "./tabs.js";
 import { uuid } from "./uuid.js";
 
 const POLL_EVERY = 2_000;
 const COUNT_EVERY = 5;
 const KEYS_ARE_KNOWN_AFTER = 30;
 const UNDO_DEPTH = 20;
+const RELOAD = [["Load it again", () => location.reload()]];
 
 const byId = (id) => document.getElementById(id);
 const ballot = byId("ballot");
+const help = byId("help");
 const { project, user } = ballot.dataset;
 const outbox = new Outbox(user);
 const stage = new Stage();
+const flags = new Flags(stage);
+const ranking = new Ranking(stage);
 const done = new Set(outbox.entries().map((entry) => entry.taskId));
-const ahead = new Ahead(project, (taskId) => done.has(taskId));
+const ahead = new Ahead(project, new Tabs(user, project), (taskId) => done.has(taskId), arrived);
 const memory = `d3po.history.${user}.${project}`;
 const history = JSON.parse(localStorage.getItem(memory) ?? "[]");
 let counts = readCounts();
 let shownAt = "";
 let beats = 0;
 
-const acts = { pick, answer, undo, help: () => toggleHelp(!byId("help").open), close: () => toggleHelp(false) };
+const byKey = (act) => () => (learn(), act());
+const acts = {
+  number: (index) => (flags.on ? flags.number(index) : byKey(() => stage.picks[index] && pick(stage.picks[index].value))()),
+  tie: byKey(() => answer("tie")), all_bad: byKey(() => answer("all_bad")), skip: byKey(() => answer("skip")),
+  undo, back: () => (ranking.started ? ranking.back() : undo()), flag: () => ahead.current && flags.toggle(),
+  zoom: () => stage.zoom(true), whole: wholeScreen, help: () => (help.open = !help.open), close,
+};
 
 function start() {
   const leased = JSON.parse(byId("leased").textContent);
-  if (leased && !done.has(leased.task_id)) ahead.put(leased);
+  if (leased && ahead.isFree(leased.task_id)) ahead.put(leased);
   for (const { body } of outbox.waiting()) if (body) count(body.outcome, +1);
-  listen(stage, { ...acts, pick: (id) => (learn(), pick(id)), answer: (outcome) => (learn(), answer(outcome)) });
+  listen(stage, acts);
+  offer(help);
   ballot.addEventListener("submit", submitted);
   byId("this-one").addEventListener("click", () => pick(stage.centred().value));
+  byId("whole").addEventListener("click", wholeScreen);
   outbox.addEventListener("change", (event) => report(event.detail));
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   document.body.classList.toggle("keys-known", keyVotes() >= KEYS_ARE_KNOWN_AFTER);
@@ -41,7 +58,7 @@ function start() {
   report(null);
   outbox.drain();
   setInterval(refresh, POLL_EVERY);
-  ahead.fill(outbox.waiting().length).then(() => ahead.current && !shownAt && show());
+  top();
 }
 
 function submitted(event) {
@@ -49,29 +66,36 @@ function submitted(event) {
   const button = event.submitter;
   if (button.id === "undo") return undo();
   if (!button.classList.contains("pick")) return answer(button.value);
-  if (!document.body.classList.contains("swipe")) pick(button.value);
+  if (flags.on) return flags.choose(button.closest(".tile"));
+  if (!document.body.classList.contains("swipe") || ranks(ahead.current)) pick(button.value);
 }
+
+const ranks = (task) => task.mode === "ranking" && task.images.length > 2;
 
 function pick(imageId) {
-  stage.confirm(imageId);
-  cast("best", imageId);
+  if (!ahead.current.ready) return;
+  if (!ranks(ahead.current)) return cast("best", { best_image_id: imageId });
+  const order = ranking.place(imageId);
+  if (order) cast("ranking", { ranking: order });
 }
 
+// Whoever has not seen every image can only skip.
 function answer(outcome) {
-  if (ahead.current) cast(outcome, null);
+  if (ahead.current?.ready || (ahead.current && outcome === "skip")) cast(outcome, {});
 }
 
-function cast(outcome, imageId) {
-  const { elements, ...task } = ahead.current;
+function cast(outcome, choice) {
+  const { elements, ready, missing, ...task } = ahead.current;
   const body = {
-    vote_id: uuid(), outcome, best_image_id: imageId, ranking: [], flags: {},
-    shown_order: task.images.map((image) => image.id), shown_at: shownAt, decided_at: new Date().toISOString(),
+    vote_id: uuid(), outcome, best_image_id: null, ranking: [], ...choice, flags: flags.read(),
+    shown_order: task.images.map((image) => image.id), shown_at: shownAt || null, decided_at: new Date().toISOString(),
   };
   if (!keep({ url: `/api/v1/tasks/${task.task_id}/votes`, body, voteId: body.vote_id, taskId: task.task_id })) return;
+  stage.confirm(body.best_image_id ?? body.ranking[0]);
   done.add(task.task_id);
-  remember([...history, { voteId: body.vote_id, task, outcome }]);
+  remember([...history, { voteId: body.vote_id, task: { ...task, flags: body.flags }, outcome }]);
   count(outcome, +1);
-  ahead.shift();
+  ahead.drop(task.task_id);
   show();
   top();
 }
@@ -83,7 +107,7 @@ function undo() {
   remember(history.slice(0, -1));
   done.delete(last.task.task_id);
   count(last.outcome, -1);
-  ahead.tasks = ahead.tasks.filter((task) => task.task_id !== last.task.task_id);
+  ahead.drop(last.task.task_id);
   ahead.put(last.task, { first: true });
   show();
 }
@@ -101,18 +125,31 @@ function keep(entry) {
 
 function show() {
   const task = ahead.current;
-  shownAt = task ? new Date().toISOString() : "";
+  shownAt = "";
   stage.show(task);
+  flags.toggle(false);
+  flags.write(task?.flags);
+  if (task && ranks(task)) ranking.clear();
+  else for (const each of stage.picks) stage.name(each, "pick as best");
+  arrived(task);
   byId("progress").textContent = `${counts.voted} of ${counts.total}`;
   byId("undo").disabled = history.length === 0;
   for (const button of ballot.querySelectorAll(".answers button")) button.disabled = !task;
 }
 
+// The clock of a vote starts when every image is there to be seen.
+function arrived(task) {
+  if (!task || task !== stage.task) return;
+  if (task.ready) shownAt ||= new Date().toISOString();
+  stage.mark(task.missing);
+}
+
 async function top() {
   const answer = await ahead.fill(outbox.waiting().length);
-  if (!answer.ok) notice("lease", `${answer.sentence} More images come as soon as it answers.`);
-  else notice("lease", "");
-  if (ahead.current && !shownAt) show();
+  if (answer.ok) notice("lease", "");
+  else if (isOutdated(answer)) notice("lease", "You signed in or out elsewhere since this page was opened, so no more images come to it.", RELOAD);
+  else notice("lease", `${answer.sentence} More images come as soon as it answers.`);
+  if (ahead.current !== stage.task) show();
   return answer.ok;
 }
 
@@ -120,7 +157,7 @@ async function top() {
 async function refresh() {
   if (document.visibilityState === "hidden" || (ahead.current && ++beats % COUNT_EVERY)) return;
   if (!ahead.current && !(await top())) return;
-  const response = await fetch(`/p/${project}/vote/waiting`).catch(() => null);
+  const response = await fetch(`/p/${project}/vote/waiting`, { signal: AbortSignal.timeout(POLL_EVERY * COUNT_EVERY) }).catch(() => null);
   if (!response?.ok || response.redirected) return;
   byId("waiting").innerHTML = await response.text();
   if (outbox.waiting().length === 0) counts = readCounts();
@@ -144,31 +181,25 @@ function remember(votes) {
 function report(problem) {
   const unsent = outbox.waiting().length;
   const kept = unsent === 1 ? "1 vote is kept on this device and is sent" : `${unsent} votes are kept on this device and are sent`;
-  const text = problem?.status === 401 ? `${problem.sentence} ${kept} after you sign in again.` : problem && `${problem.sentence} ${kept} when it answers.`;
-  notice("unsent", unsent && problem ? text : "", problem?.status === 401 ? [["Sign in", () => location.reload()]] : []);
-  const refused = outbox.refused();
-  const [first] = refused;
+  const outdated = problem && isOutdated(problem);
+  const why = outdated ? "You signed in or out elsewhere since this page was opened." : problem?.sentence;
+  const text = `${why} ${kept} ${outdated ? "once this page is loaded again." : "when it answers."}`;
+  notice("unsent", unsent && problem ? text : "", outdated ? RELOAD : []);
+  const [first] = outbox.refused();
   notice("refused", first ? `A vote was not accepted: ${first.refused}` : "", first && [
     ["Try again", () => outbox.retry(first.key)],
     ["Discard it", () => outbox.remove(first.key)],
   ]);
 }
 
-function notice(name, sentence, buttons = []) {
-  document.querySelector(`[data-notice="${name}"]`)?.remove();
-  if (!sentence) return;
-  const line = Object.assign(document.createElement("p"), { className: "notice", textContent: `${sentence} ` });
-  line.dataset.notice = name;
-  for (const [label, act] of buttons) {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: label });
-    button.addEventListener("click", act);
-    line.append(button);
-  }
-  byId("notices").append(line);
+function wholeScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen?.().catch(() => {});
 }
 
-function toggleHelp(open) {
-  byId("help").open = open;
+function close() {
+  help.open = false;
+  flags.toggle(false);
 }
 
 const keyVotes = () => Number(localStorage.getItem("d3po.key-votes") ?? 0);
