@@ -18,7 +18,7 @@ from d3po_core.demo_model.text import new_tokenizer
 from d3po_core.demo_model.unet import encode_composites, new_scheduler, train_unet
 from d3po_core.demo_model.vae import refine_decoder, train_vae
 
-VAE_STEPS, DECODER_STEPS, RETRIEVER_STEPS, UNET_STEPS = 1820, 900, 1500, 13_000
+VAE_STEPS, DECODER_STEPS, RETRIEVER_STEPS, UNET_STEPS = 1820, 2500, 1500, 13_000
 SEED = 1
 
 

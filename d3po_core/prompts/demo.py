@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from d3po_core.demo_model.captions import COLOURS, KINDS, caption
 
-UNSURE = ("a drink", "an asian meal")
-"""Kinds that the model has seen too little of."""
+UNSEEN = ("a drink", "an asian meal", "a furry animal")
+"""Kinds that no nameable picture has."""
 
 # fmt: off
 NAMES = [
@@ -24,6 +24,6 @@ NAMES = [
 
 def demo_prompts() -> list[str]:
     """Every phrase on every background and on none, kinds first."""
-    kinds = [phrase for pair in KINDS.values() for phrase in pair if phrase not in UNSURE]
+    kinds = [phrase for pair in KINDS.values() for phrase in pair if phrase not in UNSEEN]
     phrases = list(dict.fromkeys([*kinds, "an animal face", *NAMES]))
     return [caption(phrase, colour) for colour in (None, *COLOURS) for phrase in phrases]

@@ -11,9 +11,10 @@ from d3po_core.demo_model import stage
 from d3po_core.demo_model.captions import COLOURS, KINDS, caption
 from d3po_core.demo_model.compose import WIDE, backgrounds, compose
 from d3po_core.demo_model.emoji import Emoji, is_held_out, random_caption
-from d3po_core.demo_model.judge import background_accuracy, background_of, group_spread, phrase_of, seen_background
+from d3po_core.demo_model.judge import background_accuracy, background_of, group_spread, load_judge, phrase_of, seen_background
 from d3po_core.demo_model.stage import Stage
 from d3po_core.demo_model.text import MAX_TOKENS, new_text_encoder, new_tokenizer
+from d3po_core.prompts import prompt_set
 
 APPLE = Emoji("1F34E", "food-fruit", "red apple", "a red apple", "a fruit", "some food")
 OWL = Emoji("1F989", "animal-bird", "owl", "an owl", "a bird", "an animal")
@@ -149,3 +150,10 @@ def test_a_finished_stage_takes_no_step(tmp_path: Path) -> None:
 
 def picture(image: torch.Tensor) -> Image.Image:
     return Image.fromarray(((image + 1) * 127.5).byte().permute(1, 2, 0).numpy())
+
+
+def test_every_demo_prompt_asks_for_something_that_the_shipped_judge_can_see() -> None:
+    _, labels = load_judge()
+    known = {phrase for phrases in labels for phrase in phrases}
+    prompts = prompt_set("demo")
+    assert {phrase_of(prompt) for prompt in (*prompts.prompts, *prompts.reserved)} <= known

@@ -5,7 +5,7 @@ import pytest
 from d3po_core.demo_model.captions import COLOURS, KINDS
 from d3po_core.params import MAX_PROMPT_CHARACTERS
 from d3po_core.prompts import names, prompt_set
-from d3po_core.prompts.demo import UNSURE
+from d3po_core.prompts.demo import UNSEEN
 
 
 @pytest.mark.parametrize("name", names())
@@ -41,8 +41,8 @@ def test_demo_prompts_cover_every_kind_and_colour() -> None:
     prompts = prompt_set("demo")
     everything = [*prompts.prompts, *prompts.reserved]
     assert len(everything) == len(set(everything))
-    assert {kind for pair in KINDS.values() for kind in pair} - set(UNSURE) <= set(everything)
-    assert not set(UNSURE) & set(everything)
+    assert {kind for pair in KINDS.values() for kind in pair} - set(UNSEEN) <= set(everything)
+    assert not set(UNSEEN) & set(everything)
     assert all(any(prompt.endswith(f" {colour} background") for prompt in everything) for colour in COLOURS)
     assert max(map(len, everything)) < MAX_PROMPT_CHARACTERS
 
