@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from migrations.run import config, is_current, upgrade
+from migrations.run import is_current
 from server import db
 from server.models import Base, Job, State, User
 from server.settings import Settings, get_settings
@@ -57,22 +55,6 @@ def test_migrations_make_the_tables_of_the_models(engine: Engine, settings: Sett
     assert is_current(engine, settings.database_url)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-
-
-def test_names_that_were_there_before_get_keys_of_their_own(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'old.db'}"
-    command.upgrade(config(url), "0001")
-    engine = db.make_engine(url)
-    with engine.begin() as connection:
-        for ident, name in (("1", "Alice"), ("2", "ＡＬＩＣＥ")):
-            values = {"id": ident, "name": name, "created_at": "2026-01-31 12:00:00"}
-            connection.execute(
-                text("INSERT INTO users (id, name, is_admin, created_at) VALUES (:id, :name, 0, :created_at)"), values
-            )
-    upgrade(url)
-    with engine.connect() as connection:
-        assert connection.execute(select(User.name_key).order_by(User.id)).scalars().all() == ["alice", "alice 2"]
-    engine.dispose()
 
 
 def test_a_job_is_sent_after_the_commit(session: Session) -> None:
