@@ -66,6 +66,8 @@ class LoraPolicy:
         self._parameters = [p for p in denoiser.module.parameters() if p.requires_grad]
         self._has_reference = reference is not None
         if reference is not None:
+            if REFERENCE in denoiser.module.peft_config:  # an earlier round's
+                denoiser.module.delete_adapters(REFERENCE)
             denoiser.load_lora(reference, REFERENCE)
             self._switch_to(ADAPTER)
 

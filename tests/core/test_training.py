@@ -106,6 +106,17 @@ def test_a_next_round_starts_from_its_parent(denoiser: Denoiser, trained: Path, 
     assert 0 < max((before[name] - after[name]).abs().max().item() for name in before) < 0.1
 
 
+def test_rounds_follow_one_another_on_one_denoiser(denoiser: Denoiser, tmp_path: Path) -> None:
+    newest: Path | None = None
+    for number in range(4):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        denoiser.use_adapter(newest)
+        group = store(next(sample_groups(denoiser, PROMPTS, SAMPLING)), folder, PAIRS[0])
+        train_round(denoiser, [group], TRAINING, folder / "c", newest)
+        newest = folder / "c"
+
+
 def test_training_leaves_a_denoiser_that_carries_the_new_checkpoint(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
     train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c")
     carried = next(sample_groups(denoiser, PROMPTS, SAMPLING)).trajectory
