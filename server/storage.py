@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -15,7 +16,8 @@ KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])*")
 
 
 class Storage:
-    """root/images/ab/<sha256>.webp, root/trajectories/<key>, root/checkpoints/<key>, root/scratch/<job>/<attempt>."""
+    """root/images/ab/<sha256>.webp, root/trajectories/<key>, root/checkpoints/<key>, root/logs/<job>.txt,
+    root/scratch/<job>/<attempt>."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -34,6 +36,17 @@ class Storage:
 
     def scratch(self, job_id: str, attempt: int) -> Path:
         return self.root / "scratch" / job_id / str(attempt)
+
+    def log(self, job_id: str) -> Path:
+        """What went wrong in a job, attempt by attempt, for whoever has to mend it."""
+        return self.root / "logs" / f"{job_id}.txt"
+
+    def weigh(self, *, images: Iterable[str] = (), trajectories: Iterable[str] = (), checkpoints: Iterable[str] = ()) -> int:
+        """Bytes on disk: images in all their sizes; what is gone weighs nothing."""
+        files = [self._image(sha256, size) for sha256 in images for size in SIZES]
+        files += map(self.trajectory, trajectories)
+        files += [path for key in checkpoints for path in self.checkpoint(key).glob("*")]
+        return sum(path.stat().st_size for path in files if path.is_file())
 
     def put_image(self, picture: Image.Image) -> str:
         """Writes the lossless original and the smaller copies it needs; gives the SHA-256 of the original's file."""

@@ -92,9 +92,9 @@ def _relay(claim: Claim, beat: Heartbeat, process: subprocess.Popen[str]) -> Non
     flushed = time.monotonic()
     for line in _lines(process, beat):
         if "error" in line:
-            raise Broken(line["error"], line["retry"])
+            raise Broken(line["error"], line["retry"], line.get("trace", ""))
         beat.observe(line["step"], line["total"])
-        rows[line["step"]] = {name: _finite(value) for name, value in line["values"].items()}
+        rows[line["step"]] = {name: _finite(value) for name, value in line["values"].items()} | {"at": round(time.time(), 3)}
         if time.monotonic() - flushed > FLUSH_SECONDS:
             _flush(claim, rows)
             flushed = time.monotonic()

@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -18,7 +19,9 @@ from server.db import session_scope
 from server.domain import jobs
 from server.domain.jobs import Claim, LostClaim
 from server.errors import D3poError
+from server.models import now
 from server.settings import get_settings
+from server.storage import Storage
 
 log = logging.getLogger(__name__)
 WORKER = f"{socket.gethostname()}:{os.getpid()}"  # of the parent process: pool processes are forked after this import
@@ -27,11 +30,12 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Broken(Exception):
-    """Why an attempt broke, already as a sentence; `retry`: whether trying again by itself can help."""
+    """Why an attempt broke, already as a sentence; `retry`: whether trying again by itself can help; `trace`: where it broke,
+    if that was in another process."""
 
-    def __init__(self, sentence: str, retry: bool) -> None:
+    def __init__(self, sentence: str, retry: bool, trace: str = "") -> None:
         super().__init__(sentence)
-        self.retry = retry
+        self.retry, self.trace = retry, trace
 
 
 class Heartbeat:
@@ -95,11 +99,24 @@ def perform(job_id: str, work: Callable[[Claim, Heartbeat], None]) -> None:
 
 def _record_failure(claim: Claim, error: Exception) -> None:
     sentence, retry = explain(error)
+    _log(claim, error)
     try:
         with session_scope() as session:
             jobs.fail(session, claim, sentence, retry)
     except LostClaim as lost:
         log.warning("%s Its failure is not recorded.", lost)
+
+
+def _log(claim: Claim, error: Exception) -> None:
+    """Where it broke, for the round's page."""
+    trace = getattr(error, "trace", "") or "".join(traceback.format_exception(error))
+    path = Storage(get_settings().data_dir).log(claim.job_id)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{now():%Y-%m-%d %H:%M:%S} UTC, attempt {claim.attempt} on {WORKER}\n{trace}\n")
+    except OSError as full:
+        log.warning("The round's log could not be written: %s", full)
 
 
 def explain(error: Exception) -> tuple[str, bool]:
@@ -110,7 +127,7 @@ def explain(error: Exception) -> tuple[str, bool]:
         return str(error), False
     if _is_disk_full(error):
         return f"The disk that holds {get_settings().data_dir} is full. Free some space first.", False
-    return f"The worker stumbled over {type(error).__name__}: {error}. Its log tells where.", True
+    return f"The worker stumbled over {type(error).__name__}: {error}. The round's log tells where.", True
 
 
 def _is_disk_full(error: Exception) -> bool:

@@ -83,9 +83,12 @@ def draw_pairs(
     first, items = plan.unrecorded(items)
     if not items:
         return
-    columns = [
-        sample_duel(gpu.policy(plan.base_model, adapter(policy)), items, params, observe=beat.observe) for policy in policies
-    ]
+    unit = "steps" if task else "steps of the pictures"  # a training round's time left is told from its own steps alone
+
+    def observe(done: int, total: int) -> None:
+        beat.observe(done, total, unit)
+
+    columns = [sample_duel(gpu.policy(plan.base_model, adapter(policy)), items, params, observe=observe) for policy in policies]
     for index, (prompt, seed) in enumerate(items):
         images = [stored(column[index], seed, policy) for column, policy in zip(columns, policies, strict=True)]
         with session_scope() as session:

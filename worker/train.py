@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +34,7 @@ def main(round_id: str, folder: Path, parent: Path | None) -> int:
     except Exception as error:
         log.exception("Training round %s broke.", round_id)
         sentence, retry = explain(error)
-        _write(report, error=sentence, retry=retry)
+        _write(report, error=sentence, retry=retry, trace=traceback.format_exc())
         return 1
     return 0
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -24,11 +26,15 @@ __all__ = [
 ]  # fmt: skip
 
 ACTIVE = (State.QUEUED, State.RUNNING)
+STEPS = "steps"
+STEPS_JUDGED = 30
+STEPS_BEFORE_JUDGING = 3
 
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` `unit`s; `seconds_left` is an estimate, None while there is nothing to estimate from."""
+    """`done` of `total` `unit`s; `seconds_left` is an estimate, None while there is nothing to estimate from. Training may
+    end before its last step, so for it the estimate is a bound: `at_most`."""
 
     done: int
     total: int
@@ -36,6 +42,7 @@ class Progress:
     seconds_left: float | None
     state: State
     message: str
+    at_most: bool = False
 
 
 def open_for(session: Session, user: User, round_id: str, role: Role) -> Round:
@@ -145,23 +152,39 @@ def progress(session: Session, round_: Round) -> Progress:
 
 
 def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress]:
-    """The progress of many rounds with two queries."""
+    """The progress of many rounds with two queries, and one more for each that trains."""
     ids = [round_.id for round_ in rounds]
     counts = select(Group.round_id, func.count()).where(Group.round_id.in_(ids)).group_by(Group.round_id)
     groups = dict(session.execute(counts).tuples().all())
     jobs: dict[str, list[Job]] = {round_id: [] for round_id in ids}
     for job in session.scalars(select(Job).where(Job.round_id.in_(ids)).execution_options(populate_existing=True)):
         jobs[job.round_id].append(job)
-    return {round_.id: _progress(round_, jobs[round_.id], groups.get(round_.id, 0)) for round_ in rounds}
+    return {
+        round_.id: _training(session, round_, jobs[round_.id])
+        if round_.kind == "training"
+        else _drawing(round_, jobs[round_.id], groups.get(round_.id, 0))
+        for round_ in rounds
+    }
 
 
-def _progress(round_: Round, jobs: list[Job], groups: int) -> Progress:
-    left = _seconds_left(round_, jobs)
-    if round_.kind != "training":
-        return Progress(groups, _total(round_), "groups", left, round_.state, round_.message)
+def _drawing(round_: Round, jobs: list[Job], groups: int) -> Progress:
+    return Progress(groups, _total(round_), "groups", _seconds_left(round_, jobs), round_.state, round_.message)
+
+
+def _training(session: Session, round_: Round, jobs: list[Job]) -> Progress:
     done, total = sum(job.progress_done for job in jobs), sum(job.progress_total for job in jobs)
-    unit = next((job.progress_unit for job in jobs if job.progress_unit), "steps")
-    return Progress(done, total, unit, left, round_.state, round_.message)
+    unit = next((job.progress_unit for job in jobs if job.progress_unit), STEPS)
+    pace = _seconds_a_step(session, round_) if round_.state == State.RUNNING and unit == STEPS else None
+    left = None if pace is None else round(pace * (total - done), 1)
+    return Progress(done, total, unit, left, round_.state, round_.message, at_most=True)
+
+
+def _seconds_a_step(session: Session, round_: Round) -> float | None:
+    """The median of the latest steps: the start of the child, or of one that continues it, is not a step's time."""
+    latest = select(Metric).where(Metric.round_id == round_.id).order_by(Metric.step.desc()).limit(STEPS_JUDGED + 1)
+    moments = [metric.values["at"] for metric in session.scalars(latest) if metric.values.get("at")]
+    times = [later - earlier for later, earlier in pairwise(moments)]
+    return median(times) if len(times) >= STEPS_BEFORE_JUDGING else None
 
 
 def _seconds_left(round_: Round, jobs: list[Job]) -> float | None:

@@ -79,7 +79,7 @@ class RoundVote(Base):
 
 
 class Metric(Base):
-    """What training logged at one step of one attempt: loss, pair_accuracy, log_ratio_mean, log_ratio_std, kl, ..."""
+    """What training logged at one step: loss, pair_accuracy, log_ratio_mean, log_ratio_std, kl, ...; `at`: when, Unix time."""
 
     __tablename__ = "metrics"
     round_id: Mapped[str] = mapped_column(ForeignKey("rounds.id"), primary_key=True)

@@ -12,9 +12,10 @@ from server.domain.duels import DuelResult
 from server.domain.pairs import Usable
 from server.domain.rounds import Progress
 from server.models import Checkpoint, Project, Round, State
-from server.pages.templating import duration, percent, the, title
+from server.pages.templating import percent, the, time_left, title
 
 ACTIVE = (State.QUEUED, State.RUNNING)
+ENOUGH_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Overview:
     latest: dict[str, Round]
     progress: dict[str, Progress]
     usable: Usable
-    fresh_pairs: int
+    fresh: Usable
     waiting: int
     current: Checkpoint | None
     duel: DuelResult | None
@@ -59,7 +60,7 @@ def read(session: Session, project: Project) -> Overview:
         latest=latest,
         progress=rounds.progress_of(session, list(latest.values())),
         usable=pairs.usable_pairs(session, project),
-        fresh_pairs=pairs.usable_pairs(session, project, "new").pairs,
+        fresh=pairs.usable_pairs(session, project, "new"),
         waiting=stats.waiting(session, project),
         current=checkpoints.current(session, project),
         duel=duels.result(session, duel) if duel else None,
@@ -84,14 +85,19 @@ def suggest(seen: Overview) -> Suggestion:
         return Suggestion(f"retry {title(newest)}", action=f"/rounds/{newest.id}/retry")
     if training and training.state in ACTIVE:
         return Suggestion(f"{title(training).capitalize()} is {training.state}. You can go on voting.")
-    if seen.waiting:
+    if seen.waiting and not _is_enough(seen):
         return Suggestion(f"vote on {_count(seen.waiting, 'group')}", href=f"{project_url}/vote")
-    if seen.fresh_pairs:
+    if seen.fresh.pairs:
         return Suggestion(f"train on {_count(seen.usable.pairs, 'pair')}", action=f"{project_url}/training-rounds")
     busy = next((row for row in seen.latest.values() if row.state in ACTIVE), None)
     if busy:
         return Suggestion(f"{title(busy).capitalize()} is {busy.state}. The first groups can be voted on soon.")
     return _after_training(seen, project_url)
+
+
+def _is_enough(seen: Overview) -> bool:
+    """A round's worth of new groups; or nearly all there are, so that one group that nobody decides holds nothing up."""
+    return seen.fresh.groups >= min(ENOUGH_GROUPS, 4 * seen.waiting)
 
 
 def _after_training(seen: Overview, project_url: str) -> Suggestion:
@@ -153,7 +159,7 @@ def headline(result: DuelResult) -> str:
 
 def _state_lines(row: Round, progress: Progress) -> list[str]:
     if row.state == State.RUNNING and progress.seconds_left is not None:
-        return [f"{duration(progress.seconds_left)} left"]
+        return [time_left(progress)]
     return [] if row.state in (State.DONE, State.RUNNING) else [str(row.state)]
 
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
+from server.deps import Files, get_storage
 from server.domain import duels, projects, rounds
+from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
 from server.pages import live
 from server.pages.overview import headline, opponents
 from server.pages.templating import the, title
 from server.pages.training_plots import charts
 from server.pages.visit import Visit, Visiting, csv
+from server.settings import get_settings
+from server.storage import Storage
 
 router = APIRouter(prefix="/rounds/{round_id}")
 GROUPS_SHOWN = 24
@@ -55,6 +60,20 @@ def metrics_csv(round_id: str, visit: Visiting) -> Response:
     return csv(f"round-{row.number}-metrics", ["step", *names], lines)
 
 
+@router.get("/log")
+def log(round_id: str, visit: Visiting, storage: Files) -> Response:
+    """Where the attempts of this round broke, oldest first."""
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    found = _logs(row, storage)
+    if not found:
+        raise NotFound("Nothing broke in this round, or its log is no longer in the data folder.")
+    return PlainTextResponse("\n".join(path.read_text(encoding="utf-8") for path in found))
+
+
+def _logs(row: Round, storage: Storage) -> list[Path]:
+    return [path for job in row.jobs if (path := storage.log(job.id)).exists()]
+
+
 def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
     by = session.get(User, row.created_by) if row.created_by else None
     return {
@@ -62,6 +81,7 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "progress": rounds.progress(session, row),
         "by": by.name if by else "",
         "duel": _duel(session, row) if row.kind == "duel" else None,
+        "has_log": bool(_logs(row, get_storage(get_settings()))),
         "charts": charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv"),
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "groups": _groups(session, row) if row.kind == "sample" else [],

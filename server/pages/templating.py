@@ -60,6 +60,13 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 86400)} days"
 
 
+def size(count: float) -> str:
+    """Bytes on disk, with one digit where it is the only one."""
+    power = next(power for power in (1, 2, 3) if count < 1000 ** (power + 1) or power == 3)
+    scaled = count / 1000**power
+    return f"{scaled:.{1 if scaled < 10 else 0}f} {'kMG'[power - 1]}B"
+
+
 def ago(moment: datetime) -> str:
     """Relative to now, in either direction: "5 s ago", "in 2 min"."""
     seconds = (now() - moment).total_seconds()
@@ -77,7 +84,11 @@ def progress_text(progress: Any) -> str:
     if not progress.total:
         return ""
     told = f"{progress.done} of {progress.total} {progress.unit}".rstrip()
-    return told if progress.seconds_left is None else f"{told}, {duration(progress.seconds_left)} left"
+    return told if progress.seconds_left is None else f"{told}, {time_left(progress)}"
+
+
+def time_left(progress: Any) -> str:
+    return f"{'at most ' if progress.at_most else ''}{duration(progress.seconds_left)} left"
 
 
 def percent(share: float) -> str:

@@ -41,6 +41,21 @@ def test_votes_are_trained_on_when_nothing_waits(session: Session, project: Proj
     assert suggest(session, project) == Suggestion("train on 2 pairs", action=f"/p/{project.id}/training-rounds")
 
 
+@pytest.mark.parametrize(
+    ("voted", "waiting", "label"),
+    [(4, 1, "train on 8 pairs"), (3, 1, "vote on 1 group"), (11, 9, "vote on 9 groups"), (12, 9, "train on 24 pairs")],
+)
+def test_enough_votes_are_trained_on_though_groups_wait(
+    voted: int, waiting: int, label: str, session: Session, project: Project, bob: User
+) -> None:
+    for _ in range(voted):
+        factories.vote(factories.task(project), bob)
+    for _ in range(waiting):
+        factories.task(project)
+
+    assert suggest(session, project).label == label
+
+
 def test_training_is_waited_for(session: Session, project: Project) -> None:
     row = factories.round_(project, "training", state=State.RUNNING)
     factories.task(project)

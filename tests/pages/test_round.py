@@ -3,6 +3,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from server.models import Metric, Project, State, User
+from server.storage import Storage
 from tests import factories
 from tests.pages.conftest import Browse
 
@@ -15,6 +16,19 @@ def test_a_failed_round_is_a_sentence_and_a_button(project: Project, alice: User
     assert "The memory was full. The votes are kept." in page
     assert f'action="/rounds/{row.id}/retry"' in page
     assert f'action="/rounds/{row.id}/cancel"' not in page
+
+
+def test_a_log_is_a_click_away_where_something_broke(project: Project, alice: User, browse: Browse, storage: Storage) -> None:
+    row = factories.round_(project, "training", state=State.FAILED)
+    job = factories.job(row, state=State.FAILED)
+    browser, path = browse(alice), f"/rounds/{row.id}/log"
+    assert (browser.get(path).status_code, path in browser.get(f"/rounds/{row.id}").text) == (404, False)
+
+    storage.log(job.id).parent.mkdir(parents=True)
+    storage.log(job.id).write_text("Traceback: line 7")
+
+    assert path in browser.get(f"/rounds/{row.id}").text
+    assert browser.get(path).text == "Traceback: line 7"
 
 
 def test_a_running_round_shows_how_far_it_is(project: Project, alice: User, browse: Browse) -> None:

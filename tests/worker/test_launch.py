@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,4 +140,5 @@ def test_a_number_that_is_no_number_becomes_a_gap_in_the_plot(claim: Claim, chil
     )
     with Heartbeat(claim) as beat:
         launch.train(claim, beat, None)
-    assert rows(select(Metric.values)) == [{"loss": None, "kl": 0.5}]
+    [values] = rows(select(Metric.values))
+    assert values == {"loss": None, "kl": 0.5, "at": pytest.approx(time.time(), abs=60)}

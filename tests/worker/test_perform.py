@@ -18,6 +18,7 @@ from server.domain.recording import DrawnImage, record_group
 from server.errors import Invalid
 from server.models import Job, Round, State
 from server.settings import get_settings
+from server.storage import Storage
 from tests.worker.conftest import ended, groups_of, jobs_of
 from worker import tasks
 from worker.perform import Broken, Heartbeat, explain, perform
@@ -148,7 +149,9 @@ def test_a_job_that_always_breaks_ends_after_three_attempts(job: Job) -> None:
         perform(job.id, work)
     assert calls == [1, 2, 3]
     assert now_stored(job).state == State.FAILED
-    assert now_stored(job).error == "The worker stumbled over RuntimeError: bad luck. Its log tells where."
+    assert now_stored(job).error == "The worker stumbled over RuntimeError: bad luck. The round's log tells where."
+    log = Storage(get_settings().data_dir).log(job.id).read_text()
+    assert [log.count(part) for part in ("attempt 2 on", "RuntimeError: bad luck", "in work")] == [1, 3, 3]
 
 
 def test_a_heartbeat_survives_a_database_that_is_away_for_a_moment(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

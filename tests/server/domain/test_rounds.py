@@ -80,12 +80,40 @@ def test_progress_counts_groups_and_estimates_from_the_speed_so_far(session: Ses
 
 
 def test_progress_of_training_is_the_steps_of_its_job(session: Session, project: Project) -> None:
-    round_ = factories.round_(project, "training", state=State.RUNNING)
-    started = now() - timedelta(seconds=30)
-    factories.job(round_, state=State.RUNNING, started_at=started, progress_done=30, progress_total=90, progress_unit="steps")
+    round_ = training(project, moments=[])
     progress = rounds.progress(session, round_)
     assert (progress.done, progress.total, progress.unit) == (30, 90, "steps")
-    assert progress.seconds_left == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("moments", "seconds_left"),
+    [
+        ([], None),
+        ([100.0, 102.0, 104.0], None),
+        ([100.0, 102.0, 104.0, 106.0], 120.0),
+        ([100.0, 102.0, 104.0, 9_000.0, 9_002.0, 9_004.0], 120.0),
+    ],
+)
+def test_time_left_of_training_is_told_from_its_steps_not_from_its_start(
+    session: Session, project: Project, moments: list[float], seconds_left: float | None
+) -> None:
+    progress = rounds.progress(session, training(project, moments))
+    assert (progress.seconds_left, progress.at_most) == (seconds_left, True)
+
+
+def test_time_left_is_not_told_while_the_pictures_are_drawn(session: Session, project: Project) -> None:
+    round_ = training(project, [100.0, 102.0, 104.0, 106.0], unit="steps of the pictures")
+    assert rounds.progress(session, round_).seconds_left is None
+
+
+def training(project: Project, moments: list[float], unit: str = "steps") -> Round:
+    """A training round 30 steps into 90, whose latest steps ended at these moments."""
+    round_ = factories.round_(project, "training", state=State.RUNNING)
+    begun = now() - timedelta(hours=1)
+    factories.job(round_, state=State.RUNNING, started_at=begun, progress_done=30, progress_total=90, progress_unit=unit)
+    for step, at in enumerate(moments):
+        factories.add(Metric(round_id=round_.id, step=step, values={"loss": 0.7, "at": at}))
+    return round_
 
 
 def test_nothing_is_estimated_from_nothing(session: Session, project: Project) -> None:
