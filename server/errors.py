@@ -84,23 +84,24 @@ HINTS = {
 }
 
 
-def parse(model: type[Model], values: Mapping[str, Any]) -> Model:
-    """`model` built from what a person sent; Invalid with a sentence where it does not fit."""
+def parse(model: type[Model], values: Mapping[str, Any], labels: Mapping[str, str] = {}) -> Model:
+    """`model` built from what a person sent; Invalid with a sentence where it does not fit. `labels`: what a form calls its
+    fields."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise Invalid(describe(error.errors())) from error
+        raise Invalid(describe(error.errors(), labels)) from error
 
 
-def describe(faults: Sequence[Any]) -> str:
+def describe(faults: Sequence[Any], labels: Mapping[str, str] = {}) -> str:
     """Pydantic's list of faults as sentences for a person."""
-    return " ".join(dict.fromkeys(_sentence(fault) for fault in faults))
+    return " ".join(dict.fromkeys(_sentence(fault, labels) for fault in faults))
 
 
-def _sentence(fault: Mapping[str, Any]) -> str:
+def _sentence(fault: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     inside = () if fault["type"] == "json_invalid" else fault["loc"]
     path = [str(part) for part in inside if part not in ("body", "query", "path", "header")]
-    name = ".".join(path) or "The request"
+    name = labels.get(path[-1] if path else "", ".".join(path)) or "The request"
     told = f"{name} {_rule(fault)}."
     hint = HINTS.get(path[-1]) if path else None
     return f"{told} {hint}" if hint and fault["type"] not in ("missing", "extra_forbidden") else told

@@ -84,7 +84,7 @@ def _only_new(query: Select[Any]) -> Select[Any]:
 def check_selection(votes: Selection) -> None:
     rounds = votes.get("round_ids") if isinstance(votes, dict) else None
     if votes not in ("all", "new") and not rounds:
-        raise Invalid('`votes` must be "all", "new" or {"round_ids": [...]} with at least one round.')
+        raise Invalid('Votes to train on are "all", "new", or {"round_ids": [...]} with at least one round.')
 
 
 def usable_pairs(session: Session, project: Project, votes: Selection = "all") -> Usable:

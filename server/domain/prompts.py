@@ -52,4 +52,4 @@ def held_out(name: str, count: int, seed: int) -> list[str]:
 def _check_draw(name: str, count: int) -> None:
     check_set(name)
     if not 1 <= count <= MAX_PROMPTS:
-        raise Invalid(f"count must be 1 to {MAX_PROMPTS:,}, you sent {count:,}.")
+        raise Invalid(f"A round draws 1 to {MAX_PROMPTS:,} prompts from a prompt set, you sent {count:,}.")

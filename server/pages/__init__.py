@@ -5,11 +5,25 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from server.pages import account, checkpoints, home, join, launch, operate, people, round, sign_in, vote, win_rates
+from server.pages import (
+    account,
+    checkpoints,
+    estimates,
+    home,
+    join,
+    launch,
+    operate,
+    people,
+    round,
+    sign_in,
+    vote,
+    win_rates,
+)
 from server.pages.templating import STATIC, STATIC_URL
 
 router = APIRouter(include_in_schema=False)
-for screen in (sign_in, join, home, vote, operate, win_rates, launch, round, checkpoints, people, account):
+SCREENS = (sign_in, join, home, vote, operate, win_rates, launch, estimates, round, checkpoints, people, account)
+for screen in SCREENS:
     router.include_router(screen.router)
 
 

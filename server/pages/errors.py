@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy.exc import SQLAlchemyError
 
+from server.auth import COOKIE
+from server.db import read_scope
+from server.domain import people
 from server.errors import D3poError, NotSignedIn
 from server.pages.templating import answer, html
 
@@ -32,7 +37,18 @@ def render_error(request: Request, error: D3poError) -> Response:
     heading = HEADINGS.get(error.status, "Something went wrong")
     back = came_from(request)
     label = "Go back" if back != "/" else "Projects"
-    return answer(html("error.html", heading=heading, sentence=str(error), back=back, back_label=label), error.status)
+    shown = {"heading": heading, "sentence": str(error), "back": back, "back_label": label}
+    return answer(html("error.html", **shown | _person(request)), error.status)
+
+
+def _person(request: Request) -> dict[str, Any]:
+    """Whose name the head of the page shows; nobody's where that cannot be told either."""
+    try:
+        with read_scope() as session:
+            user, csrf_token = people.user_of_session(session, request.cookies.get(COOKIE, ""))
+    except (D3poError, SQLAlchemyError):
+        return {}
+    return {"user": user, "csrf_token": csrf_token}
 
 
 def came_from(request: Request, otherwise: str = "/") -> str:

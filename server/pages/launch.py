@@ -1,50 +1,70 @@
-"""The forms that launch, cancel and retry rounds. An empty field means the default."""
+"""The forms that launch, cancel and retry rounds. An empty field means the default.
+
+What does not fit comes back as the operator's page, with the sentence in its form and everything that was typed.
+"""
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import RedirectResponse
+from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from server.domain import checkpoints, projects, rounds
-from server.errors import Invalid, parse
+from server.errors import Conflict, Invalid, NotFound, TooLarge, parse
 from server.models import Project
-from server.pages.visit import Fields, Visiting
+from server.pages import operate, training_fields
+from server.pages.visit import Fields, Visit, Visiting
 
 router = APIRouter()
+LABELS = training_fields.LABELS | {
+    "count": "Prompts", "images_per_prompt": "Images each", "num_inference_steps": "Denoising steps",
+    "guidance_scale": "Guidance scale", "eta": "Eta", "seed": "Seed", "seeds": "Seeds a prompt",
+}  # fmt: skip
 
 
 @router.post("/p/{project_id}/sample-rounds")
-def sample(project_id: str, visit: Visiting, fields: Fields) -> RedirectResponse:
+def sample(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
-    params = parse(SamplingParams, projects.sampling_of(project, **_known(SamplingParams, fields)))
-    policy = fields.get("checkpoint_id", checkpoints.CURRENT)
-    count = _whole("count", fields.get("count", "12"))
-    rounds.request_sample_round(visit.session, visit.user, project, params, _prompts(fields), count=count, checkpoint_id=policy)
-    return _back_to(project)
+
+    def request() -> None:
+        params = parse(SamplingParams, projects.sampling_of(project, **_known(SamplingParams, fields)), LABELS)
+        policy = fields.get("checkpoint_id", checkpoints.CURRENT)
+        count = _whole("count", fields.get("count", "12"))
+        rounds.request_sample_round(
+            visit.session, visit.user, project, params, _prompts(fields), count=count, checkpoint_id=policy
+        )
+
+    return _launch(visit, project, "sample", fields, request)
 
 
 @router.post("/p/{project_id}/training-rounds")
-def train(project_id: str, visit: Visiting, fields: Fields) -> RedirectResponse:
+def train(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
-    params = parse(TrainingParams, _known(TrainingParams, fields))
-    rounds.request_training_round(visit.session, visit.user, project, params, fields.get("votes", "all"))
-    return _back_to(project)
+
+    def request() -> None:
+        params = parse(TrainingParams, _known(TrainingParams, fields), LABELS)
+        rounds.request_training_round(visit.session, visit.user, project, params, fields.get("votes", "all"))
+
+    return _launch(visit, project, "training", fields, request)
 
 
 @router.post("/p/{project_id}/duel-rounds")
-def duel(project_id: str, visit: Visiting, fields: Fields) -> RedirectResponse:
+def duel(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
-    shared = {name: project.sampling[name] for name in ("num_inference_steps", "guidance_scale", "eta")}
-    params = parse(DuelParams, shared | _known(DuelParams, fields) | {"seeds": _seeds(fields)})
-    one, other = fields.get("checkpoint_a", checkpoints.CURRENT), fields.get("checkpoint_b", _parent(visit, project))
-    count = _whole("count", fields.get("count", "20"))
-    rounds.request_duel_round(visit.session, visit.user, project, params, one, other, _prompts(fields), count=count)
-    return _back_to(project)
+
+    def request() -> None:
+        shared = {name: project.sampling[name] for name in ("num_inference_steps", "guidance_scale", "eta")}
+        params = parse(DuelParams, shared | _known(DuelParams, fields) | {"seeds": _seeds(fields)}, LABELS)
+        one, other = fields.get("checkpoint_a", checkpoints.CURRENT), fields.get("checkpoint_b", _parent(visit, project))
+        count = _whole("count", fields.get("count", "20"))
+        rounds.request_duel_round(visit.session, visit.user, project, params, one, other, _prompts(fields), count=count)
+
+    return _launch(visit, project, "duel", fields, request)
 
 
 @router.post("/rounds/{round_id}/cancel")
@@ -59,6 +79,15 @@ def retry(round_id: str, visit: Visiting) -> RedirectResponse:
     row = rounds.open_for(visit.session, visit.user, round_id, "operator")
     rounds.retry(visit.session, visit.user, row)
     return visit.back(f"/rounds/{row.id}")
+
+
+def _launch(visit: Visit, project: Project, form: str, fields: dict[str, str], request: Callable[[], None]) -> Response:
+    try:
+        with visit.session.begin_nested():
+            request()
+    except (Conflict, Invalid, NotFound, TooLarge) as error:
+        return operate.page(visit, project, operate.Refused(form, str(error), fields), error.status)
+    return RedirectResponse(f"/p/{project.id}", status_code=303)
 
 
 def _known(model: type[BaseModel], fields: dict[str, str]) -> dict[str, Any]:
@@ -78,15 +107,11 @@ def _seeds(fields: dict[str, str]) -> list[int]:
 
 def _whole(name: str, text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
-        raise Invalid(f"{name} must be a whole number, you sent {text[:40]}.")
+        raise Invalid(f"{LABELS[name]} must be a whole number, you sent {text[:40]}.")
     return int(text)
 
 
-def _parent(visit: Visiting, project: Project) -> str:
+def _parent(visit: Visit, project: Project) -> str:
     """Whom the current checkpoint should beat: the one it was trained from."""
     current = checkpoints.current(visit.session, project)
     return (current and current.parent_id) or checkpoints.BASE
-
-
-def _back_to(project: Project) -> RedirectResponse:
-    return RedirectResponse(f"/p/{project.id}", status_code=303)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,8 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.domain import checkpoints, projects, rounds
+from server.domain.estimates import WORK
 from server.models import Project, User
 from server.pages import live, overview
+from server.pages.estimates import sentence
 from server.pages.training_fields import TRAINING_FIELDS
 from server.pages.visit import Visit, Visiting
 from server.pages.win_rates import win_rates
@@ -21,9 +24,21 @@ ROUNDS_SHOWN = 50
 PICTURES_SHOWN = 6
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A launch form that did not fit: which one, why, and what was typed."""
+
+    form: str
+    sentence: str
+    fields: dict[str, str]
+
+
 @router.get("")
 def show(project_id: str, visit: Visiting) -> HTMLResponse:
-    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    return page(visit, projects.open_for(visit.session, visit.user, project_id, "operator"))
+
+
+def page(visit: Visit, project: Project, refused: Refused | None = None, status: int = 200) -> HTMLResponse:
     changing = _changing(visit.session, project)
     current = changing["current"]
     known = checkpoints.list_(visit.session, project)[0]
@@ -32,8 +47,13 @@ def show(project_id: str, visit: Visiting) -> HTMLResponse:
         "operate.html", project, section="operate", **changing, checkpoints=known,
         opponent=by_id.get(current.parent_id) if current else None, training_fields=TRAINING_FIELDS,
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
-        win_rates=win_rates(visit.session, project, by_id),
+        win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status,
+        estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip
+
+
+def _typed(refused: Refused | None, form: str) -> dict[str, str]:
+    return refused.fields if refused and refused.form == form else {}
 
 
 @router.get("/events")

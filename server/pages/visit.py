@@ -34,8 +34,8 @@ class Visit:
         known = {"user": self.user, "csrf_token": self.caller.csrf_token, "project": project, "runs_project": runs}
         return html(template, **known | context)
 
-    def page(self, template: str, project: Project | None = None, **context: Any) -> HTMLResponse:
-        return answer(self.html(template, project, **context))
+    def page(self, template: str, project: Project | None = None, status: int = 200, **context: Any) -> HTMLResponse:
+        return answer(self.html(template, project, **context), status)
 
     def back(self, otherwise: str) -> RedirectResponse:
         """To the page that the form was on."""

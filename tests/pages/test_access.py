@@ -15,6 +15,7 @@ FOR_OPERATORS = [
     "/rounds/{round}",
     "/rounds/{round}/metrics.csv",
     "/p/{project}/checkpoints",
+    "/p/{project}/estimate/sample",
     "/checkpoints/{checkpoint}",
 ]
 FOR_MEMBERS = ["/p/{project}/vote", "/p/{project}/vote/waiting"]
@@ -87,6 +88,8 @@ def test_an_error_is_a_page_with_the_sentence_of_the_api(alice: User, browse: Br
     assert (page.status_code, json.status_code) == (404, 404)
     assert json.json()["detail"] in page.text
     assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "Alice" in page.text
+    assert f'name="csrf_token" value="{browser.csrf_token}"' in page.text
 
 
 @pytest.mark.parametrize("referer", ["http://[", "http://testserver//evil.example/x", "http://testserver/\\evil.example"])

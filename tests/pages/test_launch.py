@@ -41,14 +41,26 @@ def test_sampling_own_prompts_from_the_base_model(project: Project, alice: User,
 
 def test_what_does_not_fit_is_a_sentence(project: Project, alice: User, browse: Browse) -> None:
     for fields, sentence in (
-        ({"eta": "0"}, "eta must be greater than 0"),
+        ({"eta": "0"}, "Eta must be greater than 0"),
         ({"images_per_prompt": "1"}, "A choice needs at least two images."),
-        ({"count": "many"}, "count must be a whole number, you sent many."),
+        ({"count": "many"}, "Prompts must be a whole number, you sent many."),
     ):
         answer = browse(alice).post(f"/p/{project.id}/sample-rounds", **fields)
         assert answer.status_code == 422
         assert sentence in answer.text
     assert count(Round) == 0
+
+
+def test_a_form_that_does_not_fit_comes_back_with_what_was_typed(project: Project, alice: User, browse: Browse) -> None:
+    typed = {"count": "0", "guidance_scale": "7.5", "seed": "41"}
+
+    page = " ".join(browse(alice).post(f"/p/{project.id}/sample-rounds", **typed).text.split())
+
+    sentence = "A round draws 1 to 10,000 prompts from a prompt set, you sent 0."
+    assert f'<p class="notice failed" role="alert" tabindex="-1" autofocus>{sentence}</p>' in page
+    form = page[page.index("/sample-rounds") : page.index("/training-rounds")]
+    assert all(f'name="{name}" value="{value}"' in form for name, value in typed.items())
+    assert "Sign out" in page
 
 
 def test_training_without_a_usable_pair_says_what_to_do(project: Project, alice: User, browse: Browse) -> None:

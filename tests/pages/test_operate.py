@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
-from server.models import Project, State, User
+from server.models import Project, State, User, now
 from tests import factories
 from tests.pages.conftest import Browse
 
@@ -65,3 +66,17 @@ def test_the_stream_sends_every_part_and_ends_with_the_server(project: Project, 
 
 def test_a_stream_is_for_operators(project: Project, bob: User, browse: Browse) -> None:
     assert browse(bob).get(f"/p/{project.id}/events").status_code == 403
+
+
+def test_the_forms_tell_what_a_launch_will_cost(project: Project, alice: User, browse: Browse) -> None:
+    browser, path = browse(alice), f"/p/{project.id}/estimate/sample"
+    assert browser.get(f"/p/{project.id}").text.count("No round measured yet") == 3
+    end = now()
+    times = {"started_at": end - timedelta(seconds=40), "finished_at": end}
+    params = {"prompts": 12, "images_per_prompt": 6, "num_inference_steps": 20}
+    factories.job(factories.round_(project, number=3, params=params, **times), state=State.DONE, **times)
+    factories.commit()
+
+    assert "About 40 s and 0.0 kB of disk, judging by round 3." in browser.get(f"/p/{project.id}").text
+    assert browser.get(f"{path}?count=36&images_per_prompt=6").text == "About 2 min and 0.0 kB of disk, judging by round 3."
+    assert browser.get(f"{path}?count=").text == ""

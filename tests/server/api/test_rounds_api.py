@@ -117,7 +117,7 @@ class TestSampleRounds:
             ({"images_per_prompt": 1}, "images_per_prompt must be at least 2, you sent 1. A choice needs at least two images."),
             ({"eta": 0}, "eta must be greater than 0, you sent 0. At 0 the chain is not random"),
             ({"eta": 1.5}, "eta must be at most 1, you sent 1.5."),
-            ({"count": 0}, "count must be 1 to 10,000, you sent 0."),
+            ({"count": 0}, "A round draws 1 to 10,000 prompts from a prompt set, you sent 0."),
             ({"prompt_set": "none"}, "There is no prompt set called none."),
             ({"prompts": ["a cat"], "prompt_set": "demo"}, "Give prompts or a prompt_set, not both."),
             ({"prompts": "a cat"}, "prompts should be a valid list."),
