@@ -52,6 +52,7 @@ def draw(
     span: tuple[float, float] | None = None, whole_x: bool = False, dots: bool = False,
 ) -> Chart:  # fmt: skip
     """`reference` is a y that the eye compares with; `span` fixes the y axis; `dots` marks points with bars, not with a band."""
+    dots = dots or len(points) == 1
     ys = [y for point in points for y in (point.y, point.low, point.high) if y is not None]
     ys += [reference] if reference is not None else []
     y_values = ticks(*(span or (min(ys), max(ys))))

@@ -69,9 +69,10 @@ def _pictures(session: Session, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested facts as "params beta": value."""
+    """Nested facts as "params beta": value, without digits that mean nothing."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         label = f"{prefix}{name}".replace("_", " ")
-        flat |= _flat(value, f"{label} ") if isinstance(value, dict) else {label: value}
+        told = f"{value:.4g}" if isinstance(value, float) else value
+        flat |= _flat(value, f"{label} ") if isinstance(value, dict) else {label: told}
     return flat

@@ -25,10 +25,12 @@ def show(project_id: str, kind: Literal["sample", "training", "duel"], visit: Vi
 
 
 def sentence(session: Session, project: Project, kind: str, typed: dict[str, str]) -> str:
-    """Empty where what was typed is no number yet."""
+    """Empty where what was typed is no number yet, or where there is nothing to do."""
     try:
         params = _params(session, project, kind, typed)
     except ValueError:
+        return ""
+    if not all(params.values()):
         return ""
     found = estimates.estimate(session, get_storage(get_settings()), project, kind, params)
     if found is None:

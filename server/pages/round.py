@@ -100,7 +100,10 @@ def _settings(session: Session, row: Round) -> dict[str, Any]:
     one, other = opponents(session, row)
     roles = {"sample": {"drawn by": title(one)}, "training": {"trained from": title(one)}}
     sides = roles.get(row.kind, {"checkpoint": title(one), "opponent": title(other)})
-    return sides | {name.replace("_", " "): value for name, value in row.params.items()}
+    given = {name.replace("_", " "): value for name, value in row.params.items() if value is not None}
+    if isinstance(votes := given.get("votes"), dict):
+        given["votes"] = f"of {len(votes['round_ids'])} round(s)"
+    return sides | given
 
 
 def _groups(session: Session, row: Round) -> list[Group]:

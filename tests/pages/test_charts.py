@@ -30,7 +30,7 @@ def test_larger_values_are_drawn_higher() -> None:
 
 
 def test_one_point_is_still_a_chart() -> None:
-    chart = draw([Point(2, 0.7, 0.5, 0.9)], **WORDS, dots=True, whole_x=True)
+    chart = draw([Point(2, 0.7, 0.5, 0.9)], **WORDS, whole_x=True)
 
     assert len(chart.dots) == len(chart.bars) == 1
     assert "2" in [tick.label for tick in chart.x_ticks]

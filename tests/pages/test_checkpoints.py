@@ -13,7 +13,7 @@ def test_a_checkpoint_shows_same_seed_images_lineage_and_manifest(
     vote = factories.vote(factories.task(project), bob)
     training = factories.round_(project, "training")
     add(RoundVote(round_id=training.id, vote_id=vote.id))
-    manifest = {"weights": "abc123", "params": {"lora_rank": 8}}
+    manifest = {"weights": "abc123", "params": {"lora_rank": 8, "beta": 0.30000001192092896}}
     made = factories.checkpoint(project, round_id=training.id, parent_id=parent.id, manifest=manifest)
     pair = factories.group(project, round_id=training.id, images=2, drawn_by=[None, made.id], prompt="a blue cat")
 
@@ -23,7 +23,7 @@ def test_a_checkpoint_shows_same_seed_images_lineage_and_manifest(
     assert before < after
     assert f'<a href="/checkpoints/{parent.id}">checkpoint {parent.number}</a> → <strong>' in page
     assert "learned from the votes of Bob (1)." in page
-    assert "<dt>params lora rank</dt><dd>8</dd>" in page
+    assert "<dt>params lora rank</dt><dd>8</dd><dt>params beta</dt><dd>0.3</dd>" in page
     assert f'href="/api/v1/checkpoints/{made.id}/download"' in page
     assert f"Roll back to checkpoint {parent.number}" in page
 

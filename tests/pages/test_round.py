@@ -31,6 +31,15 @@ def test_a_log_is_a_click_away_where_something_broke(project: Project, alice: Us
     assert browser.get(path).text == "Traceback: line 7"
 
 
+def test_settings_are_told_in_words(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project, "training", params={"beta": 0.1, "height": None, "votes": {"round_ids": ["abc"]}})
+
+    page = browse(alice).get(f"/rounds/{row.id}").text
+
+    assert "<dt>votes</dt><dd>of 1 round(s)</dd>" in page
+    assert "None" not in page
+
+
 def test_a_running_round_shows_how_far_it_is(project: Project, alice: User, browse: Browse) -> None:
     row = factories.round_(project, "training", state=State.RUNNING)
     factories.job(row, state=State.RUNNING, progress_done=30, progress_total=80, progress_unit="updates")
