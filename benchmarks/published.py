@@ -22,12 +22,17 @@ from d3po_core.trajectory import Trajectory
 
 
 class PublishedLoop:
-    """Trains the denoiser's trainable parameters as they are; the reference is a copy of the whole network, made now."""
+    """Trains `parameters`, part of the denoiser's network; the reference is a copy of the whole network, made now."""
 
     def __init__(self, denoiser: Denoiser, parameters: list[Tensor], params: TrainingParams) -> None:
         self.denoiser, self.parameters, self.params = denoiser, parameters, params
-        self.policy, self.reference = denoiser.network, copy.deepcopy(denoiser.network).requires_grad_(False)
+        self.policy = denoiser.network
+        self.renew_reference()
         self.optimizer = torch.optim.AdamW(parameters, lr=params.learning_rate, weight_decay=params.weight_decay)
+
+    def renew_reference(self) -> None:
+        """From now on the reference is what the policy is now: what samples the next groups."""
+        self.reference = copy.deepcopy(self.policy).requires_grad_(False)
 
     def learn(self, trajectory: Trajectory, pairs: Sequence[Pair], seed: int = 0) -> None:
         """All timesteps of all pairs of one group; an optimizer step after each pair."""

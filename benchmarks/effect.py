@@ -1,0 +1,252 @@
+"""Reward reached against time and against images sampled: the published loop and ours on the embedded model.
+
+Every epoch samples groups with the current policy, ranks each by a reward and trains on all pairs; the reference is the policy
+that sampled. Both loops get the same prompts, noise, learning-rate grid and seeds, each is judged at its best rate, and the
+mean reward of fixed held-out prompts follows every epoch, outside the clock. Time is processor time on one thread. Each
+(loop, rate, seed) run keeps its state in OUT after every epoch; the same call after a kill goes on from there. Writes
+effect.json and effect.svg.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from benchmarks.measure import processor_seconds
+from benchmarks.published import PublishedLoop
+from d3po_core.demo_model import WEIGHTS
+from d3po_core.denoisers import Denoiser, load_denoiser
+from d3po_core.params import DuelParams, SamplingParams, TrainingParams
+from d3po_core.plan import TrainingGroup
+from d3po_core.policy import LoraPolicy
+from d3po_core.preferences import Pair
+from d3po_core.prompts import prompt_set
+from d3po_core.rewards import colourfulness, compressibility
+from d3po_core.sampling import SampledGroup, sample_duel, sample_groups
+from d3po_core.training import train_round
+
+REWARDS = {"colourful": colourfulness, "jpeg": compressibility}
+HELD_OUT_SEED = 77_003
+LOOPS = ("published", "ours")
+console = Console(highlight=False)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all runs share. `epochs`: of each loop; ours is cheaper, so it gets more of them in less time."""
+
+    reward: str = "colourful"
+    prompts: int = 2
+    images: int = 7
+    steps: int = 10
+    held_out: int = 32
+    epochs: dict[str, int] = field(default_factory=lambda: {"published": 8, "ours": 24})
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def sampling(self, seed: int) -> SamplingParams:
+        return SamplingParams(images_per_prompt=self.images, num_inference_steps=self.steps, seed=seed)
+
+
+QUICK = Setting(prompts=1, images=3, steps=3, held_out=4, epochs={"published": 2, "ours": 2}, seeds=(0,))
+
+
+class Published:
+    """The published loop on a LoRA; its optimizer lives through the run."""
+
+    def __init__(self, denoiser: Denoiser, rate: float, seed: int, folder: Path, done: int) -> None:
+        params = TrainingParams(learning_rate=rate, seed=seed)
+        self.denoiser, self.folder = denoiser, folder
+        self.policy = LoraPolicy(denoiser, params)
+        self.loop = PublishedLoop(denoiser, [*self.policy.parameters], params)
+        if done:
+            state = torch.load(self._state(done), weights_only=True)
+            for parameter, value in zip(self.policy.parameters, state["parameters"], strict=True):
+                parameter.data.copy_(value)
+            self.loop.optimizer.load_state_dict(state["optimizer"])
+
+    def learn(self, groups: Sequence[SampledGroup], pairs: Sequence[Sequence[Pair]], epoch: int) -> None:
+        self.loop.renew_reference()
+        for group, ranked in zip(groups, pairs, strict=True):
+            shuffled = random.Random(f"{epoch} {group.position}").sample(list(ranked), len(ranked))
+            self.loop.learn(group.trajectory, shuffled, seed=epoch)
+
+    def save(self, epoch: int) -> None:
+        state = {"parameters": [p.detach() for p in self.policy.parameters], "optimizer": self.loop.optimizer.state_dict()}
+        torch.save(state, self._state(epoch))
+
+    def _state(self, epoch: int) -> Path:
+        return self.folder / f"state-{epoch:03d}.pt"
+
+
+class Ours:
+    """A training round of this library every epoch, on stored trajectories, from the checkpoint before."""
+
+    def __init__(self, denoiser: Denoiser, rate: float, seed: int, folder: Path, done: int) -> None:
+        del done  # what is finished has a manifest
+        self.denoiser, self.folder = denoiser, folder
+        self.params = TrainingParams(learning_rate=rate, seed=seed, max_kl=1.0)
+        finished = sorted(folder.glob("checkpoint-*/manifest.json"))
+        self.parent = finished[-1].parent if finished else None
+        denoiser.use_adapter(self.parent)
+
+    def learn(self, groups: Sequence[SampledGroup], pairs: Sequence[Sequence[Pair]], epoch: int) -> None:
+        stored = []
+        for group, ranked in zip(groups, pairs, strict=True):
+            path = self.folder / f"{group.position}.safetensors"
+            stored.append(TrainingGroup(path, group.trajectory.save(path), ranked))
+        out = self.folder / f"checkpoint-{epoch:03d}"
+        train_round(self.denoiser, stored, self.params, out, self.parent)
+        self.parent = out
+
+    def save(self, epoch: int) -> None:
+        """The round has saved itself."""
+
+
+def ranked_pairs(group: SampledGroup, reward: Callable[[Any], float]) -> list[Pair]:
+    scores = [reward(image) for image in group.images]
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    return [Pair(better, worse) for better, worse in combinations(order, 2) if scores[better] > scores[worse]]
+
+
+def held_out_rewards(denoiser: Denoiser, setting: Setting) -> list[float]:
+    prompts = prompt_set("demo").held_out(setting.held_out, HELD_OUT_SEED)
+    images = sample_duel(denoiser, [(prompt, HELD_OUT_SEED) for prompt in prompts], DuelParams(num_inference_steps=setting.steps))
+    return [REWARDS[setting.reward](image) for image in images]
+
+
+def run_one(denoiser: Denoiser, setting: Setting, loop: str, rate: float, seed: int, folder: Path) -> list[dict[str, Any]]:
+    """One run's rows, an epoch each: seconds and images so far, and the held-out rewards. Goes on after the last saved one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "rows.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if len(rows) > setting.epochs[loop]:
+        return rows
+    denoiser.use_adapter(None)
+    if not rows:
+        for left in folder.glob("*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        rows = [{"epoch": 0, "seconds": 0.0, "images": 0, "rewards": held_out_rewards(denoiser, setting)}]
+        log.write_text(json.dumps(rows[0]) + "\n")
+    if loop == "ours":  # a checkpoint whose row was not written is made again
+        for left in folder.glob("checkpoint-*"):
+            if int(left.name.split("-")[1].split(".")[0]) >= len(rows):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    learner = (Published if loop == "published" else Ours)(denoiser, rate, seed, folder, done=len(rows) - 1)
+    for epoch in range(len(rows), setting.epochs[loop] + 1):
+
+        def one_epoch(epoch: int = epoch) -> None:
+            prompts = prompt_set("demo").draw(setting.prompts, seed * 1000 + epoch)
+            groups = list(sample_groups(denoiser, prompts, setting.sampling(seed), first_position=epoch * setting.prompts))
+            pairs = [ranked_pairs(group, REWARDS[setting.reward]) for group in groups]
+            useful = [k for k, ranked in enumerate(pairs) if ranked]
+            if useful:
+                learner.learn([groups[k] for k in useful], [pairs[k] for k in useful], epoch)
+
+        seconds = rows[-1]["seconds"] + processor_seconds(one_epoch)
+        images = rows[-1]["images"] + setting.prompts * setting.images
+        rows.append({"epoch": epoch, "seconds": seconds, "images": images, "rewards": held_out_rewards(denoiser, setting)})
+        learner.save(epoch)
+        with log.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+        console.print(f"{loop} {rate:g} seed {seed} epoch {epoch}: reward {fmean(rows[-1]['rewards']):.2f}, {seconds:.0f} s")
+    return rows
+
+
+def curve(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, float]]:
+    """The mean over seeds, epoch by epoch."""
+    return [
+        {
+            "seconds": fmean(row["seconds"] for row in rows),
+            "images": rows[0]["images"],
+            "reward": fmean(fmean(row["rewards"]) for row in rows),
+        }
+        for rows in zip(*runs, strict=True)
+    ]
+
+
+def gain(runs: Sequence[Sequence[dict[str, Any]]]) -> tuple[float, float]:
+    """Mean rise of the reward over all held-out images and seeds, and its standard error."""
+    rises = [after - before for rows in runs for before, after in zip(rows[0]["rewards"], rows[-1]["rewards"], strict=True)]
+    return fmean(rises), stdev(rises) / len(rises) ** 0.5
+
+
+def run(setting: Setting, out: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    denoiser = load_denoiser(WEIGHTS)
+    runs: dict[str, dict[float, list[list[dict[str, Any]]]]] = {loop: {} for loop in LOOPS}
+    for loop in LOOPS:
+        for rate in setting.rates:
+            folders = [out / f"{loop}-{rate:g}-{seed}" for seed in setting.seeds]
+            runs[loop][rate] = [
+                run_one(denoiser, setting, loop, rate, seed, folder) for seed, folder in zip(setting.seeds, folders, strict=True)
+            ]
+    best = {loop: max(setting.rates, key=lambda rate: curve(runs[loop][rate])[-1]["reward"]) for loop in LOOPS}
+    curves = {loop: curve(runs[loop][best[loop]]) for loop in LOOPS}
+    target = curves["published"][-1]
+    reached = next((row for row in curves["ours"] if row["reward"] >= target["reward"]), None)
+    rise, error = gain(runs["published"][best["published"]])
+    return {
+        "published_time_over_ours": target["seconds"] / max(reached["seconds"], 1e-9) if reached else None,
+        "published_images_over_ours": target["images"] / max(reached["images"], 1) if reached else None,
+        "published_gain_in_standard_errors": rise / error if error else None,
+        "best_rate": best,
+        "curves": curves,
+        "final_reward": {loop: {f"{rate:g}": curve(runs[loop][rate])[-1]["reward"] for rate in setting.rates} for loop in LOOPS},
+        "setting": asdict(setting),
+    }
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Reward against seconds and against images, one line a loop."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, 2, figsize=(9, 3.5), sharey=True)
+    for panel, (x, label) in zip(panels, [("seconds", "processor seconds"), ("images", "images sampled")], strict=True):
+        for loop, rows in result["curves"].items():
+            name = f"{loop}, rate {result['best_rate'][loop]:g}"
+            panel.plot([row[x] for row in rows], [row["reward"] for row in rows], marker=".", label=name)
+        panel.set_xlabel(label)
+    panels[0].set_ylabel(f"held-out reward ({result['setting']['reward']})")
+    panels[0].legend()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where runs, effect.json and effect.svg are kept.")] = Path("build/effect"),
+    reward: Annotated[str, typer.Option(help="colourful or jpeg.")] = "colourful",
+    quick: Annotated[bool, typer.Option(help="A minute's check that everything runs; its numbers mean nothing.")] = False,
+    json_line: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line at the end.")] = False,
+) -> None:
+    """Run what is missing of all runs, then compare."""
+    if reward not in REWARDS:
+        raise typer.BadParameter(f"{reward!r} is not one of {', '.join(REWARDS)}.")
+    setting = Setting(**{**asdict(QUICK if quick else Setting()), "reward": reward})
+    folder = out / ("quick" if quick else reward)
+    folder.mkdir(parents=True, exist_ok=True)
+    result = run(setting, folder)
+    (folder / "effect.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    draw(result, folder / "effect.svg")
+    console.print(f"published: {result['published_gain_in_standard_errors']} standard errors gained at {result['best_rate']}")
+    console.print(f"time of the published loop over ours to the same reward: {result['published_time_over_ours']}")
+    if json_line:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    typer.run(main)
