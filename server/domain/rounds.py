@@ -152,15 +152,17 @@ def progress(session: Session, round_: Round) -> Progress:
 
 
 def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress]:
-    """The progress of many rounds with two queries, and one more for each that trains."""
+    """The progress of many rounds with three queries, and one more for each that trains."""
     ids = [round_.id for round_ in rounds]
     counts = select(Group.round_id, func.count()).where(Group.round_id.in_(ids)).group_by(Group.round_id)
     groups = dict(session.execute(counts).tuples().all())
+    logged = select(Metric.round_id, func.max(Metric.step)).where(Metric.round_id.in_(ids)).group_by(Metric.round_id)
+    steps = dict(session.execute(logged).tuples().all())
     jobs: dict[str, list[Job]] = {round_id: [] for round_id in ids}
     for job in session.scalars(select(Job).where(Job.round_id.in_(ids)).execution_options(populate_existing=True)):
         jobs[job.round_id].append(job)
     return {
-        round_.id: _training(session, round_, jobs[round_.id])
+        round_.id: _training(session, round_, jobs[round_.id], steps.get(round_.id, 0))
         if round_.kind == "training"
         else _drawing(round_, jobs[round_.id], groups.get(round_.id, 0))
         for round_ in rounds
@@ -171,7 +173,9 @@ def _drawing(round_: Round, jobs: list[Job], groups: int) -> Progress:
     return Progress(groups, _total(round_), "groups", _seconds_left(round_, jobs), round_.state, round_.message)
 
 
-def _training(session: Session, round_: Round, jobs: list[Job]) -> Progress:
+def _training(session: Session, round_: Round, jobs: list[Job], steps: int) -> Progress:
+    if round_.state == State.DONE:
+        return Progress(steps, steps, STEPS, None, round_.state, round_.message)
     done, total = sum(job.progress_done for job in jobs), sum(job.progress_total for job in jobs)
     unit = next((job.progress_unit for job in jobs if job.progress_unit), STEPS)
     pace = _seconds_a_step(session, round_) if round_.state == State.RUNNING and unit == STEPS else None

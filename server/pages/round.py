@@ -100,10 +100,15 @@ def _settings(session: Session, row: Round) -> dict[str, Any]:
     one, other = opponents(session, row)
     roles = {"sample": {"drawn by": title(one)}, "training": {"trained from": title(one)}}
     sides = roles.get(row.kind, {"checkpoint": title(one), "opponent": title(other)})
-    given = {name.replace("_", " "): value for name, value in row.params.items() if value is not None}
-    if isinstance(votes := given.get("votes"), dict):
-        given["votes"] = f"of {len(votes['round_ids'])} round(s)"
-    return sides | given
+    return sides | {name.replace("_", " "): _told(value) for name, value in row.params.items() if value is not None}
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"of {len(value['round_ids'])} round(s)" if isinstance(value, dict) else value
 
 
 def _groups(session: Session, row: Round) -> list[Group]:

@@ -32,11 +32,14 @@ def test_a_log_is_a_click_away_where_something_broke(project: Project, alice: Us
 
 
 def test_settings_are_told_in_words(project: Project, alice: User, browse: Browse) -> None:
-    row = factories.round_(project, "training", params={"beta": 0.1, "height": None, "votes": {"round_ids": ["abc"]}})
+    row = factories.round_(
+        project, "training", params={"targets": ["a", "b"], "clip": False, "height": None, "votes": {"round_ids": ["abc"]}}
+    )
 
     page = browse(alice).get(f"/rounds/{row.id}").text
 
     assert "<dt>votes</dt><dd>of 1 round(s)</dd>" in page
+    assert "<dt>targets</dt><dd>a, b</dd><dt>clip</dt><dd>no</dd>" in page
     assert "None" not in page
 
 

@@ -101,6 +101,14 @@ def test_time_left_of_training_is_told_from_its_steps_not_from_its_start(
     assert (progress.seconds_left, progress.at_most) == (seconds_left, True)
 
 
+def test_a_training_that_is_done_tells_its_own_steps_not_those_of_its_pictures(session: Session, project: Project) -> None:
+    round_ = factories.round_(project, "training", state=State.DONE)
+    factories.job(round_, state=State.DONE, progress_done=20, progress_total=20, progress_unit="steps of the pictures")
+    factories.add(Metric(round_id=round_.id, step=60, values={"loss": 0.7}))
+    progress = rounds.progress(session, round_)
+    assert (progress.done, progress.total, progress.unit) == (60, 60, "steps")
+
+
 def test_time_left_is_not_told_while_the_pictures_are_drawn(session: Session, project: Project) -> None:
     round_ = training(project, [100.0, 102.0, 104.0, 106.0], unit="steps of the pictures")
     assert rounds.progress(session, round_).seconds_left is None
