@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 
 def config(url: str) -> Config:
@@ -19,6 +19,9 @@ def config(url: str) -> Config:
 
 
 def upgrade(url: str) -> None:
+    """Makes a SQLite database and its folder where there is none."""
+    if make_url(url).drivername.startswith("sqlite"):
+        Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
     command.upgrade(config(url), "head")
 
 

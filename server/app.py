@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from server import api, pages
 from server.api import health
-from server.api.limits import BodyLimit
+from server.api.limits import BodyLimit, sentence
 from server.api.nosniff import NoSniff
 from server.api.traffic import Traffic
 from server.errors import Conflict, D3poError, Gone, Invalid, MethodNotAllowed, NotFound, TooLarge, Unavailable, describe
@@ -55,18 +55,20 @@ def create_app() -> FastAPI:
 
 
 def _answer(request: Request, error: Exception) -> Response:
-    told = _as_sentence(error)
+    told = _as_sentence(request, error)
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("Accept", ""):
         headers = {"WWW-Authenticate": "Bearer"} if told.status == 401 else None
         return JSONResponse({"error": told.code, "detail": str(told)}, told.status, headers=headers)
     return render_error(request, told)
 
 
-def _as_sentence(error: Exception) -> D3poError:
+def _as_sentence(request: Request, error: Exception) -> D3poError:
     if isinstance(error, D3poError):
         return error
     if isinstance(error, RequestValidationError):
         return Invalid(describe(error.errors()))
+    if isinstance(error, HTTPException) and error.status_code == TooLarge.status:
+        return TooLarge(sentence(request.state.body_limit))
     if isinstance(error, HTTPException):
         return _of_status(error)
     if isinstance(error, IntegrityError | StaleDataError):
@@ -89,5 +91,5 @@ def _of_status(error: HTTPException) -> D3poError:
         405: "This address does not take that method.",
         400: "The request could not be read.",
     }
-    kinds = {404: NotFound, 405: MethodNotAllowed, 410: Gone, 413: TooLarge}
+    kinds = {404: NotFound, 405: MethodNotAllowed, 410: Gone}
     return kinds.get(error.status_code, Invalid)(sentences.get(error.status_code, str(error.detail)))

@@ -6,6 +6,8 @@ import sys
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import select
@@ -15,7 +17,7 @@ from migrations.run import upgrade
 from server import checks, cli_people, cli_rounds, cli_up, db
 from server.cli_rounds import ProjectName, find_project, first_admin
 from server.domain import checkpoints, pairs, projects, rounds, stats
-from server.errors import D3poError
+from server.errors import D3poError, describe
 from server.models import Project, Round
 from server.settings import get_settings
 
@@ -39,12 +41,23 @@ def main() -> None:
     except D3poError as error:
         told.print(str(error), markup=False, soft_wrap=True)
         sys.exit(1)
+    except (ValidationError, SettingsError) as error:
+        told.print(_bad_settings(error), markup=False, soft_wrap=True)
+        sys.exit(1)
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", error)).splitlines()[0]
         told.print(
             f"The database cannot be used ({cause}). Run `d3po migrate`; `d3po doctor` tells more.", markup=False, soft_wrap=True
         )
         sys.exit(1)
+
+
+def _bad_settings(error: ValidationError | SettingsError) -> str:
+    if isinstance(error, SettingsError):
+        told = f"{error}."
+    else:
+        told = describe([{**fault, "loc": (f"D3PO_{'.'.join(map(str, fault['loc']))}".upper(),)} for fault in error.errors()])
+    return f"The settings cannot be read. {told} docs/settings.md says what each takes."
 
 
 @app.command()

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from migrations.run import upgrade
-from server import db, embedded
+from server import broker_socket, checks, db, embedded
 from server.errors import D3poError
 from server.settings import get_settings
 from server.supervisor import ChildFailed, Supervisor
@@ -34,6 +34,7 @@ def up(
     supervisor.listen()
     try:
         _require_torch()
+        _require_model()
         with embedded.hold(folder):
             embedded.check_port(host, port)
             _run(supervisor, folder, host, port)
@@ -78,7 +79,7 @@ def _start(supervisor: Supervisor, folder: Path, host: str, port: int, show: Cal
     broker = supervisor.start(embedded.broker(folder))
     show("Bringing the database up to date")
     upgrade(get_settings().database_url)
-    if not supervisor.wait_for(broker, lambda: embedded.broker_is_up(folder), START_SECONDS):
+    if not supervisor.wait_for(broker, lambda: broker_socket.answers(folder), START_SECONDS):
         return False
     with db.session_scope() as session:
         is_first = embedded.first_start(session)
@@ -104,6 +105,13 @@ def _announce(folder: Path, host: str, port: int) -> None:
     print(f"ready http://{host}:{port}", flush=True)
     print(f"sign in: {link}", flush=True)
     say(f"Data, logs and models made here are in {folder}. Ctrl-C stops everything.")
+
+
+def _require_model() -> None:
+    """Before anything is made: a new project keeps the model that it began with."""
+    found = checks.model()
+    if not found.ok:
+        raise D3poError(f"{found.detail} Nothing was started.")
 
 
 def _require_torch() -> None:

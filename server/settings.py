@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import d3po_core
+from server import broker_socket
 
 DEMO_WEIGHTS = Path(d3po_core.__file__).parent / "demo_model" / "weights"
 
@@ -24,7 +25,11 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="", description="SQLAlchemy URL, sqlite:/// or postgresql+psycopg://. Empty: d3po.db in the data folder."
     )
-    broker_url: str = Field(default="redis://127.0.0.1:6379/0", description="Celery broker, redis:// or redis+socket://.")
+    broker_url: str = Field(
+        default="",
+        description="Celery broker, redis:// or redis+socket://. Empty: that of `d3po up` on this data folder while it runs, "
+        "else redis://127.0.0.1:6379/0.",
+    )
     secret_key: str = Field(default="", description="Signs the sign-in form. Empty: made once and kept in the data folder.")
     base_model: str = Field(
         default="demo", description="What a new project starts from: a name of base_models, a diffusers folder or a hub id."
@@ -45,12 +50,16 @@ class Settings(BaseSettings):
     def _complete(self) -> Settings:
         self.data_dir = self.data_dir.expanduser().absolute()
         self.database_url = self.database_url or f"sqlite:///{self.data_dir / 'd3po.db'}"
+        self.broker_url = self.broker_url or self._broker_at_hand()
         self.base_models = {"demo": str(DEMO_WEIGHTS), **self.base_models}
         if self.base_model not in self.base_models:
             name = Path(self.base_model).name
             self.base_models[name] = self.base_model
             self.base_model = name
         return self
+
+    def _broker_at_hand(self) -> str:
+        return broker_socket.url(self.data_dir) if broker_socket.answers(self.data_dir) else "redis://127.0.0.1:6379/0"
 
     @cached_property
     def signing_key(self) -> bytes:

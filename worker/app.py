@@ -28,7 +28,7 @@ from worker import gpu
 from worker.perform import WORKER
 
 log = logging.getLogger(__name__)
-ALIVE = Path(tempfile.gettempdir()) / "d3po-worker-alive"  # for a container's health check
+ALIVE = Path(tempfile.gettempdir()) / f"d3po-worker-alive-{os.getuid()}"  # for a container's health check
 HAND_BACK_SECONDS = 0.5
 stopping = threading.Event()
 # A pool process that is forked while SQLite is open here inherits locks that nobody will ever release (sqlite.org/howtocorrupt).
@@ -81,6 +81,8 @@ def _in_transaction(report: str, verb: Callable[[Session], int]) -> None:
         ALIVE.touch()
     except SQLAlchemyError as error:
         log.warning("The sweep could not reach the database and tries again: %s", error)
+    except Exception:
+        log.exception("The sweep stumbled and tries again.")
     else:
         if count:
             log.info(report, count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,14 +12,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from server import auth
 from server.api.rounds import shown
 from server.api.shapes import RoundOut
 from server.db import read_scope
 from server.deps import CurrentUser, DbSession
-from server.domain import people, rounds
+from server.domain import rounds
+from server.errors import D3poError
 
 router = APIRouter(tags=["rounds"])
 EVERY_SECONDS = 1.0
+COMMENT_SECONDS = 15.0  # a proxy cuts a stream that stays silent
 OVER = ("done", "failed", "cancelled")
 
 
@@ -30,16 +33,24 @@ OVER = ("done", "failed", "cancelled")
 )
 def events(round_id: str, request: Request, session: DbSession, user: CurrentUser) -> StreamingResponse:
     """`progress`: the round as GET /rounds/{id} gives it, whenever it changed. `metrics`: what training logged since the last
-    event. `end`: the round is over. The stream also ends when the server stops; reconnect then."""
+    event. `end`: the round is over. The stream also ends when the server stops (reconnect then) or when you may not look any
+    more."""
     rounds.open_for(session, user, round_id, "operator")
-    stream = _stream(round_id, user.id, request.app.state.stopping)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return StreamingResponse(_stream(round_id, request), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _stream(round_id: str, user_id: str, stopping: threading.Event) -> AsyncIterator[str]:
-    last, step = "", -1
-    while not stopping.is_set():
-        shown_round, metrics = await run_in_threadpool(_look, round_id, user_id, step)
+async def _stream(round_id: str, request: Request) -> AsyncIterator[str]:
+    last, step, told = "", -1, time.monotonic()
+    while not request.app.state.stopping.is_set():
+        try:
+            shown_round, metrics = await run_in_threadpool(_look, round_id, request, step)
+        except D3poError:
+            return
+        if metrics or shown_round.model_dump_json() != last:
+            told = time.monotonic()
+        elif time.monotonic() - told > COMMENT_SECONDS:
+            told = time.monotonic()
+            yield ": still here\n\n"
         if metrics:
             step = metrics[-1]["step"]
             yield event("metrics", json.dumps(metrics))
@@ -56,9 +67,9 @@ def event(name: str, data: str) -> str:
     return f"event: {name}\ndata: {data}\n\n"
 
 
-def _look(round_id: str, user_id: str, after_step: int) -> tuple[RoundOut, list[dict[str, Any]]]:
-    """What is new; rights are checked again, because a stream outlives them."""
+def _look(round_id: str, request: Request, after_step: int) -> tuple[RoundOut, list[dict[str, Any]]]:
+    """What is new; who asks and what they may is checked again, because a stream outlives both."""
     with read_scope() as session:
-        round_ = rounds.open_for(session, people.get(session, user_id), round_id, "operator")
+        round_ = rounds.open_for(session, auth.identify(session, request, "").user, round_id, "operator")
         metrics = [{"step": row.step, "values": row.values} for row in rounds.metrics(session, round_, after_step)]
         return shown(session, [round_])[0], metrics

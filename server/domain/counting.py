@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from server.models import Outcome, Task, Vote
+from server.models import Group, Outcome, Round, Task, Vote
 
 SIGNAL = (Outcome.BEST, Outcome.RANKING, Outcome.TIE, Outcome.ALL_BAD)
 
@@ -20,6 +20,13 @@ SIGNAL = (Outcome.BEST, Outcome.RANKING, Outcome.TIE, Outcome.ALL_BAD)
 def is_live() -> ColumnElement[bool]:
     later = aliased(Vote)
     return ~exists().where(later.supersedes == Vote.id)
+
+
+def is_useful(current_id: str | None) -> ColumnElement[bool]:
+    """Whether a vote on a task can count for something now: a duel, or images that the policy in use drew (None: base model)."""
+    drawn_by_current = Round.checkpoint_id.is_(None) if current_id is None else Round.checkpoint_id == current_id
+    of_task = (Group.id == Task.group_id, Group.round_id == Round.id)
+    return exists().where(*of_task, or_(Round.kind != "sample", drawn_by_current)).correlate(Task)
 
 
 def counted_ids(*tasks: ColumnElement[bool]) -> Select[str]:

@@ -96,11 +96,13 @@ def request_duel_round(
     if min(params.seeds) < 0 or max(params.seeds) >= 2**31:
         raise Invalid("A seed is a whole number from 0 to 2,147,483,647.")
     drawn = _prompts(project, prompts, prompt_set, count, params.seeds[0], held_out=True)
-    items = [[prompt, seed] for prompt, seed in product(drawn, dict.fromkeys(params.seeds))]
-    if len(items) > MAX_COMPARISONS:
+    seeds = list(dict.fromkeys(params.seeds))
+    comparisons = len(drawn) * len(seeds)
+    if comparisons > MAX_COMPARISONS:
         raise TooLarge(
-            f"A duel takes at most {MAX_COMPARISONS:,} comparisons, this is {len(items):,}. Use fewer prompts or seeds."
+            f"A duel takes at most {MAX_COMPARISONS:,} comparisons, this is {comparisons:,}. Use fewer prompts or seeds."
         )
+    items = [[prompt, seed] for prompt, seed in product(drawn, seeds)]
     ids = {"checkpoint_id": a.id if a else None, "opponent_id": b.id if b else None}
     round_ = _new_round(session, by, project, "duel", params.model_dump() | {"prompts": len(drawn), "items": len(items)}, **ids)
     for first in range(0, len(items), DUEL_CHUNK):

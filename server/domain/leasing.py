@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from server.domain import checkpoints, people
-from server.domain.counting import is_live, live_signals
+from server.domain.counting import is_live, is_useful, live_signals
 from server.errors import Invalid
-from server.models import Group, Image, Lease, Outcome, Project, Round, Task, User, Vote, now
+from server.models import Group, Image, Lease, Outcome, Project, Task, User, Vote, now
 from server.settings import get_settings
 
 MAX_TASKS = 20
@@ -87,7 +87,7 @@ def has_room(session: Session, user: User, task: Task) -> bool:
 
 def waiting(session: Session, user: User, project: Project) -> int:
     """How many tasks this person could vote on now."""
-    return session.scalar(select(func.count()).select_from(_open_for(user, project).subquery())) or 0
+    return session.scalar(select(func.count()).select_from(_open_for(session, user, project).subquery())) or 0
 
 
 def _held(user: User, project: Project) -> Select[str]:
@@ -108,10 +108,10 @@ def _take(session: Session, user: User, project: Project, count: int) -> list[st
     """Locks up to `count` tasks with a free slot that the person does not hold."""
     taken: list[str] = []
     seen: list[str] = []
-    current = checkpoints.current(session, project)
+    open_ = _open_for(session, user, project)
     while len(taken) < count:
-        query = _open_for(user, project).where(Task.id.not_in(seen), ~_held_by(user))
-        query = query.order_by(_is_stale(current.id if current else None), _shuffled()).limit(count - len(taken))
+        query = open_.where(Task.id.not_in(seen), ~_held_by(user))
+        query = query.order_by(_shuffled()).limit(count - len(taken))
         locked = session.scalars(query.with_for_update(of=Task, skip_locked=True, key_share=True)).all()
         if not locked:
             break
@@ -121,8 +121,11 @@ def _take(session: Session, user: User, project: Project, count: int) -> list[st
     return taken
 
 
-def _open_for(user: User, project: Project) -> Select[str]:
-    return select(Task.id).where(Task.project_id == project.id, _free_for(user))
+def _open_for(session: Session, user: User, project: Project) -> Select[str]:
+    """Without groups of a policy that is not in use: no round can train on them now. They come back with their policy."""
+    current = checkpoints.current(session, project)
+    useful = is_useful(current.id if current else None)
+    return select(Task.id).where(Task.project_id == project.id, useful, _free_for(user))
 
 
 def _free_for(user: User) -> ColumnElement[bool]:
@@ -139,13 +142,6 @@ def _voted_by(user: User) -> ColumnElement[bool]:
 
 def _held_by(user: User) -> ColumnElement[bool]:
     return exists().where(Lease.task_id == Task.id, Lease.user_id == user.id, Lease.expires_at > now()).correlate(Task)
-
-
-def _is_stale(current_id: str | None) -> ColumnElement[int]:
-    """1 for samples of a policy that is not the current one: no round can train on them now, so they come last."""
-    drawn_by_current = Round.checkpoint_id.is_(None) if current_id is None else Round.checkpoint_id == current_id
-    useful = exists().where(Group.id == Task.group_id, Group.round_id == Round.id, or_(Round.kind != "sample", drawn_by_current))
-    return case((useful.correlate(Task), 0), else_=1)
 
 
 def _shuffled() -> ColumnElement[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from d3po_core import prompts as sets
@@ -9,17 +10,19 @@ from d3po_core.params import MAX_PROMPT_CHARACTERS
 from server.errors import Invalid, TooLarge
 
 MAX_PROMPTS = 10_000
+_SPACES = re.compile(r"[\t\n\v\f\r]+")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # Unicode's categories Cc and Cs
 
 
 def check(prompts: Sequence[str]) -> list[str]:
-    """The prompts without surrounding space; Invalid where one is empty or too long."""
+    """The prompts, each on one line without surrounding space; Invalid where one is empty, too long or not text."""
     if not prompts:
         raise Invalid("A round needs at least one prompt.")
     if len(prompts) > MAX_PROMPTS:
         raise TooLarge(
             f"A round takes at most {MAX_PROMPTS:,} prompts, you sent {len(prompts):,}. Split them over several rounds."
         )
-    return [_check(position, prompt.strip()) for position, prompt in enumerate(prompts, start=1)]
+    return [_check(position, _SPACES.sub(" ", prompt).strip()) for position, prompt in enumerate(prompts, start=1)]
 
 
 def _check(position: int, prompt: str) -> str:
@@ -28,6 +31,11 @@ def _check(position: int, prompt: str) -> str:
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise Invalid(
             f"Prompt {position} is {len(prompt):,} characters long; at most {MAX_PROMPT_CHARACTERS:,} are taken. Shorten it."
+        )
+    if found := _UNPRINTABLE.search(prompt):
+        raise Invalid(
+            f"Prompt {position} has a character that is no text (U+{ord(found[0]):04X}) after {found.start()} others. "
+            "Remove it; nothing was launched."
         )
     return prompt
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import median
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
-from server.domain import pairs
+from server.domain import checkpoints, pairs
 from server.domain.ballots import thinking_seconds
-from server.domain.counting import SIGNAL, counted_ids, is_live, live_signals
+from server.domain.counting import SIGNAL, counted_ids, is_live, is_useful, live_signals
 from server.domain.pairs import Usable
 from server.models import Group, Outcome, Project, Task, User, Vote
 
@@ -26,12 +26,15 @@ class Annotator:
 
 @dataclass(frozen=True)
 class ProjectStats:
-    """`surplus` votes came beyond the votes wanted. `agreement` is the share of pairs of counted votes on one task that
+    """`tasks_waiting` want a vote that can count now; `tasks_set_aside` would, if the policy that drew them were in use.
+
+    `surplus` votes came beyond the votes wanted. `agreement` is the share of pairs of counted votes on one task that
     say the same; None without such pairs. `position_bias` counts chosen images by their place on screen."""
 
     groups: int
     tasks: int
     tasks_waiting: int
+    tasks_set_aside: int
     votes: int
     counted: int
     surplus: int
@@ -48,6 +51,7 @@ def project_stats(session: Session, project: Project) -> ProjectStats:
         groups=_count(session, select(func.count()).where(Group.project_id == project.id)),
         tasks=_count(session, select(func.count()).where(Task.project_id == project.id)),
         tasks_waiting=waiting(session, project),
+        tasks_set_aside=set_aside(session, project),
         votes=len(votes),
         counted=len(counted),
         surplus=len(votes) - len(counted),
@@ -59,9 +63,23 @@ def project_stats(session: Session, project: Project) -> ProjectStats:
 
 
 def waiting(session: Session, project: Project) -> int:
-    """Open tasks that still want a vote."""
-    wanting = (Task.project_id == project.id, Task.closed_at.is_(None), live_signals() < Task.votes_wanted)
-    return _count(session, select(func.count()).select_from(Task).where(*wanting))
+    """Open tasks that still want a vote, and whose vote can count for something now."""
+    return _count(session, _wanting(project).where(_useful(session, project)))
+
+
+def set_aside(session: Session, project: Project) -> int:
+    """Open tasks of a policy that is not in use: no round can train on them, and nobody is asked about them."""
+    return _count(session, _wanting(project).where(~_useful(session, project)))
+
+
+def _wanting(project: Project) -> Select[int]:
+    open_ = (Task.project_id == project.id, Task.closed_at.is_(None), live_signals() < Task.votes_wanted)
+    return select(func.count()).select_from(Task).where(*open_)
+
+
+def _useful(session: Session, project: Project) -> ColumnElement[bool]:
+    current = checkpoints.current(session, project)
+    return is_useful(current.id if current else None)
 
 
 def _count(session: Session, query: Select[int]) -> int:

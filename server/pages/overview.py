@@ -47,6 +47,7 @@ class Overview:
     usable: Usable
     fresh: Usable
     waiting: int
+    set_aside: int
     current: Checkpoint | None
     duel: DuelResult | None
     duelled: tuple[Checkpoint | None, Checkpoint | None]
@@ -62,6 +63,7 @@ def read(session: Session, project: Project) -> Overview:
         usable=pairs.usable_pairs(session, project),
         fresh=pairs.usable_pairs(session, project, "new"),
         waiting=stats.waiting(session, project),
+        set_aside=stats.set_aside(session, project),
         current=checkpoints.current(session, project),
         duel=duels.result(session, duel) if duel else None,
         duelled=opponents(session, duel) if duel else (None, None),
@@ -126,7 +128,10 @@ def _sample(seen: Overview) -> Stage:
 
 def _vote(seen: Overview) -> Stage:
     waiting = f"{_count(seen.waiting, 'group')} to vote on" if seen.waiting else "nothing waits"
-    lines = [f"on images that {the(seen.current)} drew", waiting, *([f"lost: {seen.usable.lost}"] if seen.usable.lost else [])]
+    lines = [f"on images that {the(seen.current)} drew", waiting]
+    if seen.set_aside:
+        lines.append(f"{_count(seen.set_aside, 'group')} of another policy set aside: no round can train on them now")
+    lines += [f"lost: {seen.usable.lost}"] if seen.usable.lost else []
     return Stage("Vote", f"/p/{seen.project.id}/vote", _count(seen.usable.pairs, "pair"), lines)
 
 

@@ -110,8 +110,13 @@ async def form_fields(request: Request) -> dict[str, str]:
 Fields = Annotated[dict[str, str], Depends(form_fields)]
 
 
+def _cell(value: object) -> object:
+    """No spreadsheet takes text for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
 def csv(name: str, columns: list[str], rows: Iterable[Iterable[object]]) -> Response:
     text = io.StringIO()
-    csv_format.writer(text).writerows([columns, *rows])
+    csv_format.writer(text).writerows([_cell(value) for value in row] for row in [columns, *rows])
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     return Response(text.getvalue(), media_type="text/csv", headers=headers)

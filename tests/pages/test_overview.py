@@ -88,6 +88,17 @@ def test_after_a_duel(losses: int, label: str, session: Session, project: Projec
     assert suggest(session, project).label == label
 
 
+def test_groups_that_train_nothing_are_not_asked_for(session: Session, project: Project, bob: User) -> None:
+    for _ in range(2):
+        factories.task(project)
+    made = factories.checkpoint(project)
+    factories.round_(project, "duel", checkpoint_id=made.id, params={"items": 0})
+
+    assert suggest(session, project) == Suggestion("sample images", action=f"/p/{project.id}/sample-rounds")
+    lines = stage(session, project, "Vote").lines
+    assert lines[1:] == ["nothing waits", "2 groups of another policy set aside: no round can train on them now"]
+
+
 def test_the_stages_tell_live_numbers(session: Session, project: Project, bob: User) -> None:
     factories.vote(factories.task(project), bob, best=None, outcome=Outcome.TIE)
     drawn = factories.round_(project, params={"prompts": 3}, state=State.RUNNING)

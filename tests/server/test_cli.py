@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from server import cli
+from server import cli, db
 from server.db import read_scope, session_scope
 from server.domain import people, rounds
 from server.models import Job, Membership, Project, Round, State, User
@@ -184,6 +184,41 @@ def test_doctor_names_what_is_wrong(d3po: D3po, monkeypatch: pytest.MonkeyPatch)
     assert [line.split(":")[0] for line in shown.splitlines()] == [
         "ok    database", "ok    broker", "ok    disk", "FAIL  model", "ok    device"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("D3PO_LEASE_SECONDS", "x", "D3PO_LEASE_SECONDS should be a valid integer"),
+        ("D3PO_LEASE_SECONDS", "1", "D3PO_LEASE_SECONDS must be at least 5, you sent 1."),
+        ("D3PO_BASE_MODELS", "notjson", "base_models"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_told(
+    d3po: D3po, monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    db.forget_engine()
+    status, _, told = d3po("status")
+    assert (status, told.startswith("The settings cannot be read."), sentence in told) == (1, True, True)
+
+
+def test_up_without_its_model_starts_nothing(d3po: D3po, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("D3PO_BASE_MODEL", "/nowhere/model")
+    get_settings.cache_clear()
+    status, shown, told = d3po("up", "--data-dir", str(tmp_path / "up"))
+    assert (status, shown, told.endswith("Correct D3PO_BASE_MODEL. Nothing was started.")) == (1, "", True)
+    assert not (tmp_path / "up").exists()
+
+
+def test_looking_makes_no_database(d3po: D3po, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("D3PO_DATABASE_URL", f"sqlite:///{tmp_path / 'wrong' / 'd3po.db'}")
+    get_settings.cache_clear()
+    db.forget_engine()
+    status, _, told = d3po("status")
+    assert (status, f"there is no {tmp_path / 'wrong' / 'd3po.db'}" in told, "Run `d3po migrate`" in told) == (1, True, True)
+    assert not (tmp_path / "wrong").exists()
 
 
 def test_an_empty_database_is_explained(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from server import embedded
+from server import broker_socket, embedded
+from server.broker_socket import socket_path
 from server.domain import jobs, people
 from server.errors import Conflict
 from server.models import Job, Project, Round, User
@@ -30,11 +31,19 @@ def test_a_taken_port_is_told() -> None:
             embedded.check_port("127.0.0.1", taken.getsockname()[1])
 
 
+def test_a_folder_or_an_address_that_cannot_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Conflict, match="cannot hold the data: Not a directory"):
+        embedded.hold(tmp_path / "file" / "data")
+    with pytest.raises(Conflict, match="There is no address no host to listen on"):
+        embedded.check_port("no host", 8000)
+
+
 def test_a_deep_data_folder_has_its_socket_elsewhere(tmp_path: Path) -> None:
     deep = tmp_path / ("deep" * 30)
-    assert len(str(embedded.socket_path(deep))) <= embedded.LONGEST_SOCKET_PATH
-    assert embedded.socket_path(deep) != embedded.socket_path(deep / "er")
-    assert embedded.socket_path(Path("/data")) == Path("/data/broker/valkey.sock")
+    assert len(str(socket_path(deep))) <= broker_socket.LONGEST_PATH
+    assert socket_path(deep) != socket_path(deep / "er")
+    assert socket_path(Path("/data")) == Path("/data/broker/valkey.sock")
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 
+from server.broker_socket import socket_path
 from server.settings import Settings
 
 
@@ -60,3 +63,26 @@ def test_a_given_key_is_not_written_down(data_dir: Path, monkeypatch: pytest.Mon
 
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_broker_of_a_running_stack_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().broker_url == "redis://127.0.0.1:6379/0"
+    path = socket_path(data_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as broker:
+        broker.bind(str(path))
+        assert Settings().broker_url == "redis://127.0.0.1:6379/0"  # a socket that nobody answers at
+        broker.listen()
+
+        def pong() -> None:
+            client, _ = broker.accept()
+            with client:
+                client.recv(100)
+                client.sendall(b"+PONG\r\n")
+
+        answering = threading.Thread(target=pong)
+        answering.start()
+        assert Settings().broker_url == f"redis+socket://{path}"
+        answering.join()
+    monkeypatch.setenv("D3PO_BROKER_URL", "redis://elsewhere:6379/0")
+    assert Settings().broker_url == "redis://elsewhere:6379/0"

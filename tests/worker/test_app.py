@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy.orm import Session
@@ -63,6 +64,27 @@ def test_nothing_forks_while_the_sweep_has_the_database_open(job: Job) -> None:
     sweep.join()
     assert order == ["swept", "forked"]
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_nothing_else_ends_the_sweep_either(job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Like the health file of another user of this machine, which this one may not touch."""
+    looks = []
+
+    class Foreign:
+        def touch(self) -> None:
+            looks.append(len(looks))
+            if len(looks) == 2:
+                app.stopping.set()
+            raise PermissionError("not yours")
+
+    monkeypatch.setattr(app, "ALIVE", Foreign())
+    monkeypatch.setattr(app, "stopping", threading.Event())
+    monkeypatch.setattr(app, "get_settings", lambda: SimpleNamespace(sweep_seconds=0.01))
+    monkeypatch.setattr(app.time, "sleep", lambda seconds: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        app.sweep_until_stopped()
+    assert len(looks) == 3
+    assert "The sweep stumbled and tries again." in caplog.text
 
 
 def test_a_database_that_is_away_does_not_end_the_sweep(

@@ -71,11 +71,23 @@ def test_no_answer_is_guessed_to_be_something_else(client: TestClient, path: str
     assert client.get(path).headers["x-content-type-options"] == "nosniff"
 
 
-def test_a_huge_body_is_refused_in_the_same_shape(client: TestClient) -> None:
-    part, headers = b" " * 2**20, {"Content-Type": "application/json"}
-    refused = client.post("/api/v1/projects", content=part * 33, headers=headers)
-    assert (refused.status_code, refused.json()["error"]) == (413, "too_large")
-    assert client.post("/api/v1/projects", content=(part for _ in range(33)), headers=headers).status_code == 413
+@pytest.mark.parametrize(
+    ("path", "headers", "most"),
+    [
+        ("/projects", {}, "64 KiB"),
+        ("/projects/x/sample-rounds", {}, "64 KiB"),
+        ("/projects", {"Authorization": "Bearer x"}, "1 MiB"),
+        ("/projects", {"Cookie": "d3po_session=x"}, "1 MiB"),
+        ("/projects/x/sample-rounds", {"Authorization": "Bearer x"}, "32 MiB"),
+    ],
+)
+def test_a_huge_body_is_refused_in_the_same_shape(client: TestClient, path: str, headers: dict[str, str], most: str) -> None:
+    number, unit = most.split()
+    part = b" " * (2**10 if unit == "KiB" else 2**20)
+    detail = f"This request takes at most {most}; what was sent is larger. Nothing was changed; send it in parts."
+    for content in (part * (int(number) + 1), (part for _ in range(int(number) + 1))):
+        refused = client.post(f"/api/v1{path}", content=content, headers=headers | {"Content-Type": "application/json"})
+        assert (refused.status_code, refused.json()) == (413, {"error": "too_large", "detail": detail})
 
 
 def test_what_is_nowhere_is_told_in_the_same_shape(client: TestClient) -> None:

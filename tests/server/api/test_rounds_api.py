@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from server.api import events
+from server.domain import people
 from server.models import Job, Metric, Project, Round, RoundVote, State
 from tests import factories
 from tests.queries import recorded_queries
@@ -120,6 +124,7 @@ class TestSampleRounds:
             ({"count": 0}, "A round draws 1 to 10,000 prompts from a prompt set, you sent 0."),
             ({"prompt_set": "none"}, "There is no prompt set called none."),
             ({"prompts": ["a cat"], "prompt_set": "demo"}, "Give prompts or a prompt_set, not both."),
+            ({"prompts": ["a cat", "a d\x00g"]}, "Prompt 2 has a character that is no text (U+0000) after 3 others."),
             ({"prompts": "a cat"}, "prompts should be a valid list."),
             ({"speed": 3}, "speed is not a known field."),
         ],
@@ -129,6 +134,16 @@ class TestSampleRounds:
         assert refused.status_code == 422
         assert sentence in refused.json()["detail"]
         assert client.get(f"/api/v1/projects/{project.id}/rounds", headers=boss).json() == {"items": [], "next": None}
+
+    def test_half_a_character_is_no_text(self, client: TestClient, project: Project, boss: Any) -> None:
+        path, headers = f"/api/v1/projects/{project.id}/sample-rounds", boss | {"Content-Type": "application/json"}
+        refused = client.post(path, content='{"prompts": ["\\ud800 cat"]}', headers=headers)
+        assert (refused.status_code, refused.json()["error"]) == (422, "invalid")
+        assert "Prompt 1 has a character that is no text (U+D800)" in refused.json()["detail"]
+
+    def test_a_prompt_is_one_line(self, client: TestClient, session: Session, project: Project, boss: Any) -> None:
+        assert sample(client, project, boss, prompts=["a\tcat\r\n in a hat\n"]).status_code == 201
+        assert session.scalars(select(Job.payload)).one()["prompts"] == ["a cat  in a hat"]
 
     def test_too_many_prompts(self, client: TestClient, project: Project, boss: Any) -> None:
         refused = sample(client, project, boss, prompts=["a cat"] * 10_001)
@@ -287,6 +302,27 @@ class TestEvents:
         assert [lines[0] for lines in told] == ["event: metrics", "event: progress", "event: end"]
         assert json.loads(told[0][1].removeprefix("data: ")) == [{"step": 3, "values": {"loss": 0.69}}]
         assert json.loads(told[1][1].removeprefix("data: "))["state"] == "done"
+
+    def test_whoever_loses_access_hears_no_more(
+        self, client: TestClient, session: Session, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(events, "EVERY_SECONDS", 0.01)
+        monkeypatch.setattr(events, "COMMENT_SECONDS", 0.05)
+        round_, bob = factories.round_(project, state=State.RUNNING), factories.operator(project)
+        headers = [(name.lower().encode(), value.encode()) for name, value in factories.bearer(bob).items()]
+        request = Request({"type": "http", "method": "GET", "app": client.app, "headers": headers})
+
+        async def listen() -> list[str]:
+            stream = events._stream(round_.id, request)
+            heard = [await anext(stream), await anext(stream)]
+            people.revoke(session, factories.admin(), bob)
+            factories.commit()
+            return heard + [event async for event in stream if not event.startswith(":")]
+
+        first, second, *more = asyncio.run(listen())
+        assert first.startswith("event: progress")
+        assert second == ": still here\n\n"
+        assert more == []
 
     def test_streams_end_when_the_server_stops(self, client: TestClient, project: Project, boss: Any) -> None:
         round_ = factories.round_(project, state=State.RUNNING)

@@ -114,7 +114,7 @@ def test_voting_while_the_next_tasks_are_fetched(session: Session, project: Proj
     for _ in range(24):
         factories.task(project)
     factories.commit()
-    for _ in range(12):
+    for _ in range(8):
         with session_scope() as arranging:
             held = voting.lease_tasks(arranging, user, project, 4)
         given = Ballot(vote_id=str(uuid.uuid4()), outcome="best", best_image_id=held[0].images[0].id)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from server.domain import voting
+from server.domain import checkpoints, voting
 from server.domain.voting import Ballot
 from server.errors import Conflict, Denied, Gone, Invalid, NotFound
 from server.models import Lease, Outcome, Project, Task, User, Vote, now
@@ -121,14 +121,16 @@ class TestLeasing:
         factories.task(project, closed_at=now())
         assert leased_ids(session, alice, project) == set()
 
-    def test_duels_and_current_samples_come_before_stale_samples(self, session: Session, project: Project, alice: User) -> None:
+    def test_groups_of_a_policy_that_is_not_in_use_are_set_aside(self, session: Session, project: Project, alice: User) -> None:
         stale = {factories.task(project).id for _ in range(4)}
         checkpoint = factories.checkpoint(project)
         sample = factories.round_(project, checkpoint_id=checkpoint.id)
         duel = factories.round_(project, "duel")
         useful = {factories.task(project, factories.group(project, round_id=made.id)).id for made in (sample, duel)}
-        assert leased_ids(session, alice, project, 2) == useful
-        assert leased_ids(session, alice, project, 6) == useful | stale
+        assert leased_ids(session, alice, project, 6) == useful
+        assert voting.my_progress(session, alice, project).waiting == 2
+        checkpoints.promote_base(session, factories.admin(), project)
+        assert leased_ids(session, alice, project, 6) > stale
 
     def test_renewing_extends_and_fails_once_lost(self, session: Session, project: Project, alice: User, bob: User) -> None:
         task = factories.task(project)
