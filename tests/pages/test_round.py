@@ -99,3 +99,12 @@ def test_a_prompt_is_text_and_not_markup(project: Project, alice: User, browse: 
     factories.group(project, round_id=row.id, prompt="<script>alert(1)</script>")
 
     assert "<script>alert" not in browse(alice).get(f"/rounds/{row.id}").text
+
+
+def test_no_cell_of_a_table_is_a_formula(project: Project, alice: User, browse: Browse, session: Session) -> None:
+    row = factories.round_(project, "training")
+    session.add(Metric(round_id=row.id, step=1, values={"=1+1": -0.5, "note": "@SUM(A1)"}))
+
+    table = browse(alice).get(f"/rounds/{row.id}/metrics.csv").text
+
+    assert table.splitlines() == ["step,'=1+1,note", "1,-0.5,'@SUM(A1)"]
