@@ -1,7 +1,8 @@
 """What training one group costs: the published loop, ours, and a bare forward and backward pass of the same batches.
 
 One thread, the embedded model's U-Net, T = 20, classifier-free guidance; full ranking of 7 images, best of 7, and a pair of
-images; a LoRA and full weights. Times are processor time of one run, in turns; memory is what each adds to the loaded model.
+images; a LoRA, or full weights with --weights full. Times are processor time, in turns; memory is what each adds to the
+loaded model.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from d3po_core.demo_model import WEIGHTS
 from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.params import SamplingParams, TrainingParams
 from d3po_core.plan import Plan, TrainingGroup, visited
-from d3po_core.policy import LoraPolicy
+from d3po_core.policy import new_policy
 from d3po_core.preferences import Pair
 from d3po_core.sampling import sample_groups
 from d3po_core.training import Learner
@@ -41,15 +42,15 @@ console = Console(highlight=False, width=120)
 class Bench:
     """One group on disk, a policy, and the three ways to go through it."""
 
-    def __init__(self, denoiser: Denoiser, folder: Path, images: int, pairs: list[Pair], steps: int) -> None:
+    def __init__(self, denoiser: Denoiser, folder: Path, images: int, pairs: list[Pair], steps: int, weights: str) -> None:
         self.denoiser = denoiser
-        self.params = TrainingParams(timestep_fraction=1.0, max_kl=1.0)
+        self.params = TrainingParams(timestep_fraction=1.0, max_kl=1.0, weights="full" if weights == "full" else "lora")
         denoiser.use_adapter(None)
         sampling = SamplingParams(images_per_prompt=images, num_inference_steps=steps)
         self.trajectory = next(sample_groups(denoiser, ["a cat face"], sampling)).trajectory
         path = folder / f"{images}.safetensors"
         self.group = TrainingGroup(path, self.trajectory.save(path), pairs)
-        self.policy = LoraPolicy(denoiser, self.params, None)
+        self.policy = new_policy(denoiser, self.params, parent=None, reference=None)
         self.learner = Learner(self.policy, [self.group], self.params, Accelerator(cpu=True))
         self.plan = Plan([tuple(self.trajectory.trainable_steps)], self.params)
 
@@ -80,11 +81,11 @@ def memory(work: Callable[[], None]) -> int:
     return int(in_child(measured))
 
 
-def measure(denoiser: Denoiser, folder: Path, mode: str, steps: int, repeats: int) -> dict[str, Any]:
+def measure(denoiser: Denoiser, folder: Path, mode: str, steps: int, repeats: int, weights: str) -> dict[str, Any]:
     images, pairs = MODES[mode]
-    bench = Bench(denoiser, folder, images, pairs, steps)
+    bench = Bench(denoiser, folder, images, pairs, steps, weights)
     ways: dict[str, Callable[[], None]] = {"published": bench.published, "ours": bench.ours, "floor": bench.floor}
-    peak = {name: memory(work) for name, work in ways.items()}
+    peak = {name: memory(ways[name]) for name in ("ours", "floor")}
     bench.floor()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -103,14 +104,15 @@ def measure(denoiser: Denoiser, folder: Path, mode: str, steps: int, repeats: in
     }
 
 
-def run(steps: int, repeats: int) -> dict[str, Any]:
+def run(steps: int, repeats: int, weights: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     denoiser = load_denoiser(WEIGHTS)
     with tempfile.TemporaryDirectory(prefix="d3po-cost-") as folder:
-        rows = [measure(denoiser, Path(folder), mode, steps, repeats) for mode in MODES]
+        rows = [measure(denoiser, Path(folder), mode, steps, repeats, weights) for mode in MODES]
     names = ("published_over_ours", "ours_over_floor", "peak_memory_over_floor")
     flat = rows[0]["peak_bytes"]["ours"] / rows[1]["peak_bytes"]["ours"]
-    return {**{name: rows[0][name] for name in names}, "mode": rows[0]["mode"], "memory_21_pairs_over_6": flat, "modes": rows}
+    quoted = {name: rows[0][name] for name in names}
+    return {**quoted, "mode": rows[0]["mode"], "weights": weights, "memory_21_pairs_over_6": flat, "modes": rows}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -125,10 +127,11 @@ def show(result: dict[str, Any]) -> None:
 def main(
     steps: Annotated[int, typer.Option(help="T, the denoising steps.")] = 20,
     repeats: Annotated[int, typer.Option(help="Turns; the fastest of each counts.")] = 1,
+    weights: Annotated[str, typer.Option(help="What is trained: lora or full.")] = "lora",
     json_line: Annotated[bool, typer.Option("--json", help="Print the result as one JSON line at the end.")] = False,
 ) -> None:
     """Measure training's cost and print the table."""
-    result = run(steps, repeats)
+    result = run(steps, repeats, weights)
     show(result)
     if json_line:
         print(json.dumps(result))
