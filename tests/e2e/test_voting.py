@@ -347,6 +347,18 @@ def test_votes_wait_for_a_reload_when_somebody_signed_in_again_elsewhere(
     expect(page.locator("#notices")).to_be_empty()
 
 
+def test_a_page_that_somebody_else_answers_with_is_no_answer(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
+    page = visitor(bob).open(path)
+    loaded(page)
+    page.route("**/api/**", lambda route: route.fulfill(status=200, content_type="text/html", body="<h1>Hotel Wi-Fi</h1>"))
+
+    page.keyboard.press("1")
+
+    expect(page.locator("#notices")).to_contain_text("The server cannot be reached. 1 vote is kept on this device")
+    page.unroute("**/api/**")
+    wait_for_votes(page, 1)
+
+
 def test_a_connection_that_says_nothing_is_given_up_and_told(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
     window = visitor(bob)
     window.page.add_init_script(

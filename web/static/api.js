@@ -1,17 +1,20 @@
 // One way to call the JSON API. Never throws: an answer is {ok, status, code, data, sentence}; status 0 means none came in time.
 
-const UNREACHABLE = "The server cannot be reached.";
+const NO_ANSWER = { ok: false, status: 0, code: "", data: null, sentence: "The server cannot be reached." };
 const PATIENCE = 15_000;
 
 export async function call(method, url, body, options = {}) {
   try {
     const signal = AbortSignal.timeout(PATIENCE);
     const response = await fetch(url, { method, headers: headers(), body: body && JSON.stringify(body), signal, ...options });
-    const data = await response.json().catch(() => null);
+    const text = await response.text();
+    const data = parsed(text);
+    // What is not ours is no answer, such as the sign-in page of a hotel's network.
+    if (response.ok && text && !data) return NO_ANSWER;
     const sentence = response.ok ? "" : sentenceOf(data) ?? `The server answered ${response.status}.`;
     return { ok: response.ok, status: response.status, code: data?.error ?? "", data, sentence };
   } catch {
-    return { ok: false, status: 0, code: "", data: null, sentence: UNREACHABLE };
+    return NO_ANSWER;
   }
 }
 
@@ -24,6 +27,14 @@ export const farewell = (url) => call("POST", url, null, { keepalive: true });
 function headers() {
   const token = document.querySelector("input[name=csrf_token]").value;
   return { "Content-Type": "application/json", "X-CSRF-Token": token };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 const sentenceOf = (data) => (typeof data?.detail === "string" ? data.detail : undefined);
