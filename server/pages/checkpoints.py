@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 
 from server.domain import checkpoints, projects
-from server.models import Checkpoint, Round, State
+from server.models import Checkpoint, Project, Round, State
 from server.pages import live
 from server.pages.visit import Visit, Visiting
 
@@ -32,12 +32,9 @@ def index(project_id: str, visit: Visiting) -> HTMLResponse:
 def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
     checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "operator")
     project = projects.get(visit.session, checkpoint.project_id)
-    current = checkpoints.current(visit.session, project)
-    lineage = checkpoints.lineage(visit.session, checkpoint)
     return visit.page(
-        "checkpoint.html", project, section="checkpoints", checkpoint=checkpoint, lineage=lineage,
-        parent=lineage.ancestors[-1] if lineage.ancestors else None, in_use=current is not None and current.id == checkpoint.id,
-        manifest=_flat(checkpoint.manifest), **_pictures(visit.session, checkpoint),
+        "checkpoint.html", project, section="checkpoints", lineage=checkpoints.lineage(visit.session, checkpoint),
+        manifest=_flat(checkpoint.manifest), **_changing(visit.session, project, checkpoint),
     )  # fmt: skip
 
 
@@ -45,7 +42,10 @@ def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
 def events(checkpoint_id: str, visit: Visiting) -> StreamingResponse:
     def parts(visit: Visit) -> dict[str, str]:
         checkpoint = checkpoints.open_for(visit.session, visit.user, checkpoint_id, "operator")
-        return {"gallery": visit.html("_gallery.html", checkpoint=checkpoint, **_pictures(visit.session, checkpoint))}
+        project = projects.get(visit.session, checkpoint.project_id)
+        changing = _changing(visit.session, project, checkpoint)
+        names = {"use": "_checkpoint.html", "gallery": "_gallery.html"}
+        return {name: visit.html(template, project, **changing) for name, template in names.items()}
 
     parts(visit)
     return live.stream(visit.request, parts)
@@ -62,10 +62,15 @@ def promote(project_id: str, visit: Visiting, checkpoint_id: Annotated[str, Form
     return visit.back(f"/p/{project_id}/checkpoints")
 
 
-def _pictures(session: Session, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The checkpoint is there before its pictures: the end of its round draws them."""
-    training = session.get_one(Round, checkpoint.round_id)
-    return {"gallery": checkpoints.gallery(session, checkpoint), "drawing": training.state in (State.QUEUED, State.RUNNING)}
+def _changing(session: Session, project: Project, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint is there before its pictures: its round draws them, and then puts it into use."""
+    training, current = session.get_one(Round, checkpoint.round_id), checkpoints.current(session, project)
+    return {
+        "checkpoint": checkpoint, "gallery": checkpoints.gallery(session, checkpoint),
+        "drawing": training.state in (State.QUEUED, State.RUNNING),
+        "parent": session.get(Checkpoint, checkpoint.parent_id) if checkpoint.parent_id else None,
+        "in_use": current is not None and current.id == checkpoint.id,
+    }  # fmt: skip
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_from_the_first_start_to_a_better_model(up: Up, chromium: Browser) -> No
 
     page.get_by_role("link", name="See checkpoint 1").click()
     expect(page.get_by_role("heading", name="Checkpoint 1", exact=True)).to_be_visible()
-    expect(page.get_by_text("In use: new images are drawn by it.")).to_be_visible()
     expect(page.locator(".gallery .pair img").nth(1)).to_be_visible(timeout=DRAWING_MS)
+    expect(page.get_by_text("In use: new images are drawn by it.")).to_be_visible(timeout=DRAWING_MS)
     assert page.evaluate("fetch(document.querySelector('.gallery img').src).then((answer) => answer.status)") == 200
     assert faults == []

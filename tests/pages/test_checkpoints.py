@@ -38,9 +38,11 @@ def test_an_annotator_stays_blind(project: Project, bob: User, browse: Browse) -
 
 def test_pictures_that_are_still_being_drawn_arrive_by_themselves(project: Project, alice: User, browse: Browse) -> None:
     training = factories.round_(project, "training", state=State.RUNNING)
-    made = factories.checkpoint(project, round_id=training.id)
+    made = factories.checkpoint(project, round_id=training.id, promoted_at=None)
 
     page = browse(alice).get(f"/checkpoints/{made.id}").text
 
+    assert "Not in use yet: its round puts it into use at its end." in page
+    assert 'data-live="use"' in page
     assert "The pictures are being drawn" in page
     assert f'data-events="/checkpoints/{made.id}/events"' in page
