@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 export TOKENIZERS_PARALLELISM = false
-export OMP_WAIT_POLICY = PASSIVE
+export GOMP_SPINCOUNT = 10000
 python = .venv/bin/python
 DATA ?= data
 PORT ?= 8000

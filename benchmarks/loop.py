@@ -40,10 +40,9 @@ PREFERENCES: dict[str, Callable[[Image.Image], float]] = {"jpeg": compressibilit
 MAX_ROUNDS = 8
 MAX_SECONDS = 420
 """No further round begins after this time, so that the duel still fits into ten minutes."""
-PROMPTS = 24
+PROMPTS, DEMO_PROMPTS = 48, 12
 HELD_OUT = 48
-DUEL = 120
-SCORE_SEED, DUEL_SEED = 77_001, 77_002
+SCORE_SEEDS, DUEL_SEED = (77_001, 77_002), 77_003
 ENOUGH = 0.85
 """Training stops once this share of the held-out comparisons with the base model is won."""
 KEEP = 0.85
@@ -62,23 +61,26 @@ class Score:
     """Share of the comparisons with the base model that were won; a tie is half a win."""
 
 
+def scored_prompts() -> list[str]:
+    return prompt_set("demo").held_out(HELD_OUT, seed=0)
+
+
 class HeldOut:
     """Draws the same held-out prompts and seeds with any checkpoint; no round ever uses them."""
 
     def __init__(self, score: Callable[[Image.Image], float]) -> None:
-        self.prompts = prompt_set("demo").held_out(HELD_OUT, SCORE_SEED)
+        self.items = [(prompt, seed) for seed in SCORE_SEEDS for prompt in scored_prompts()]
         self.denoiser, self.score = load_denoiser(WEIGHTS), score
         self.images: list[Image.Image] = []
         self.base: list[float] = []
 
     def measure(self, adapter: Path | None) -> Score:
         self.denoiser.use_adapter(adapter)
-        items = [(prompt, SCORE_SEED) for prompt in self.prompts]
-        self.images = sample_duel(self.denoiser, items, DuelParams())
+        self.images = sample_duel(self.denoiser, self.items, DuelParams())
         scores = [self.score(image) for image in self.images]
         self.base = self.base or scores
         wins = mean((now > then) + (now == then) / 2 for now, then in zip(scores, self.base, strict=True))
-        return Score(mean(scores), name_retrieval(self.images, self.prompts), wins)
+        return Score(mean(scores), name_retrieval(self.images, [prompt for prompt, _ in self.items]), wins)
 
 
 def vote_on_everything(api: Api, project: str, round_id: str, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
@@ -151,7 +153,7 @@ def sample_rounds(api: Api, project: str, number: int) -> list[str]:
     if number > 1:
         return [launch_sampling(api, project, PROMPTS, number)]
     first = api.get(f"/projects/{project}/rounds")["items"][-1]
-    return [str(first["id"]), launch_sampling(api, project, PROMPTS // 2, number)]
+    return [str(first["id"]), launch_sampling(api, project, PROMPTS - DEMO_PROMPTS, number)]
 
 
 def launch_sampling(api: Api, project: str, prompts: int, seed: int) -> str:
@@ -168,8 +170,8 @@ def newest_checkpoint(api: Api, project: str, folder: Path) -> tuple[str, Path]:
 
 def fight(api: Api, project: str, checkpoint: str, decide: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """A blind duel of the checkpoint against the base model, on prompts and a seed that nothing else has used."""
-    scored = set(prompt_set("demo").held_out(HELD_OUT, SCORE_SEED))
-    prompts = [prompt for prompt in prompt_set("demo").reserved if prompt not in scored][:DUEL]
+    scored = set(scored_prompts())
+    prompts = [prompt for prompt in prompt_set("demo").reserved if prompt not in scored]
     body = {"checkpoint_a": checkpoint, "checkpoint_b": "base", "prompts": prompts, "seeds": [DUEL_SEED]}
     round_id = api.post(f"/projects/{project}/duel-rounds", **body)["id"]
     vote_on_everything(api, project, round_id, decide)

@@ -2,5 +2,6 @@
 
 import os
 
-# Threads that wait for each other by spinning make a step 40 times slower once another process wants the core (docs/log.md).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other by spinning long make a step 40 times slower once another process wants the core; threads
+# that sleep at once make two slower than one (docs/log.md).
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import tempfile
 import threading
 import time
@@ -105,5 +106,23 @@ def _stop(**_: Any) -> None:
 @worker_process_init.connect
 def _prepare_pool_process(**_: Any) -> None:
     die_with_parent(os.getppid())
+    let_go_of_sockets()
     db.forget_engine()
     gpu.warm_up()
+
+
+def let_go_of_sockets() -> None:
+    """Put nothing in the place of every socket that was open when this process was forked.
+
+    A pool process that replaces a killed one would keep the broker's connection open after the parent closed it; the
+    parent's event loop would hear of that dead connection for ever and take no job again.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        try:
+            is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+        except OSError:  # the listing itself was open, and is closed by now
+            continue
+        if is_socket:
+            os.dup2(nothing, descriptor)
+    os.close(nothing)

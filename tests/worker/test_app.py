@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,3 +96,19 @@ def test_a_database_that_is_away_does_not_end_the_sweep(
     (Path(db.get_engine().url.database or "")).write_bytes(b"this is no database, " * 100)
     app._in_transaction("Jobs sent again: %d", lambda session: len(session.query(Job).all()))
     assert "The sweep could not reach the database and tries again" in caplog.text
+
+
+def test_a_new_pool_process_lets_go_of_the_sockets_it_inherited() -> None:
+    broker, held = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        app.let_go_of_sockets()
+        signal.pause()
+    try:
+        held.close()
+        broker.settimeout(10)
+        assert broker.recv(1) == b"", "nobody holds the other end any more"
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        broker.close()
