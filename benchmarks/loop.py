@@ -41,12 +41,13 @@ MAX_ROUNDS = 8
 MAX_SECONDS = 420
 """No further round begins after this time, so that the duel still fits into ten minutes."""
 PROMPTS, DEMO_PROMPTS = 48, 12
+BASE = "base"
 HELD_OUT = 48
 SCORE_SEEDS, DUEL_SEED = (77_001, 77_002), 77_003
 ENOUGH = 0.85
 """Training stops once this share of the held-out comparisons with the base model is won."""
 KEEP = 0.85
-"""A checkpoint counts while name retrieval on the held-out set is at least this share of the base model's."""
+"""A round is rolled back unless it wins more than before and keeps this share of the base model's name retrieval."""
 
 console = Console(highlight=False)
 
@@ -124,7 +125,7 @@ def run(prefer: str, out: Path, data_dir: Path) -> dict[str, Any]:
         base = held_out.measure(None)
         pictures = {"base": held_out.images}
         rows = [row_of(0, base, 0, 0.0)]
-        best: tuple[float, str] | None = None
+        best = (base.wins, BASE)
         for number in range(1, MAX_ROUNDS + 1):
             begun = time.monotonic()
             votes = sum(vote_on_everything(api, project, round_id, decide) for round_id in sample_rounds(api, project, number))
@@ -132,15 +133,15 @@ def run(prefer: str, out: Path, data_dir: Path) -> dict[str, Any]:
             checkpoint, adapter = newest_checkpoint(api, project, out / f"round-{number}")
             now = held_out.measure(adapter)
             rows.append(row_of(number, now, votes, time.monotonic() - begun))
-            if now.retrieval < KEEP * base.retrieval:
-                console.print(f"Round {number} cost too much of what the images show; the loop stops here.")
-                break
-            if best is None or now.wins > best[0]:
+            if now.wins > best[0] and now.retrieval >= KEEP * base.retrieval:
                 best, pictures["tuned"] = (now.wins, checkpoint), held_out.images
-            if now.wins >= ENOUGH or time.monotonic() - started > MAX_SECONDS:
+            else:
+                api.post(promote(project, best[1]))
+                console.print(f"Round {number} is rolled back; the next one adds its votes to those of the same policy.")
+            if best[0] >= ENOUGH or time.monotonic() - started > MAX_SECONDS:
                 break
-        if best is None:
-            raise RuntimeError("No round kept what the images show; nothing is worth a duel.")
+        if best[1] == BASE:
+            raise RuntimeError("No round won more and kept what the images show; nothing is worth a duel.")
         duel = fight(api, project, best[1], decide)
         retrieval = duel_retrieval(data_dir, duel["id"])
     draw(pictures["base"], pictures["tuned"], out / "base-above-tuned.png")
@@ -160,6 +161,10 @@ def launch_sampling(api: Api, project: str, prompts: int, seed: int) -> str:
     return str(api.post(f"/projects/{project}/sample-rounds", count=prompts, seed=seed)["id"])
 
 
+def promote(project: str, checkpoint: str) -> str:
+    return f"/projects/{project}/checkpoints/base/promote" if checkpoint == BASE else f"/checkpoints/{checkpoint}/promote"
+
+
 def newest_checkpoint(api: Api, project: str, folder: Path) -> tuple[str, Path]:
     """Download the newest checkpoint's LoRA into `folder`; returns its id and the folder."""
     checkpoint = api.get(f"/projects/{project}/checkpoints")["items"][0]["id"]
@@ -172,7 +177,7 @@ def fight(api: Api, project: str, checkpoint: str, decide: Callable[[dict[str, A
     """A blind duel of the checkpoint against the base model, on prompts and a seed that nothing else has used."""
     scored = set(scored_prompts())
     prompts = [prompt for prompt in prompt_set("demo").reserved if prompt not in scored]
-    body = {"checkpoint_a": checkpoint, "checkpoint_b": "base", "prompts": prompts, "seeds": [DUEL_SEED]}
+    body = {"checkpoint_a": checkpoint, "checkpoint_b": BASE, "prompts": prompts, "seeds": [DUEL_SEED]}
     round_id = api.post(f"/projects/{project}/duel-rounds", **body)["id"]
     vote_on_everything(api, project, round_id, decide)
     return dict(api.get(f"/rounds/{round_id}"))

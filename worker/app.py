@@ -17,6 +17,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 from celery.signals import worker_process_init, worker_shutting_down
+from celery.worker.state import reserved_requests
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -63,19 +64,34 @@ class Sweeper(bootsteps.StartStopStep):
     requires = {"celery.worker.components:Pool"}
 
     def start(self, worker: Any) -> None:
-        threading.Thread(target=sweep_until_stopped, name="sweep", daemon=True).start()
+        def listen_again() -> None:
+            if not reserved_requests:
+                worker.hub.call_soon(lose_the_connection)
+
+        threading.Thread(target=sweep_until_stopped, args=(listen_again,), name="sweep", daemon=True).start()
 
 
-def sweep_until_stopped() -> None:
-    """Sweep every few seconds; once the worker stops, hand back whatever its pool process still holds."""
+def lose_the_connection() -> None:
+    """Called by the worker's event loop, which then connects to the broker afresh."""
+    raise ConnectionError("Jobs were sent and none arrived; connecting to the broker again.")
+
+
+def sweep_until_stopped(listen_again: Callable[[], None] = lambda: None) -> None:
+    """Sweep every few seconds; once the worker stops, hand back whatever its pool process still holds.
+
+    `listen_again` follows when jobs had to be sent again: a broker that goes away at the moment of an acknowledgement
+    leaves an idle worker that waits on a closed connection for ever.
+    """
     while not stopping.wait(get_settings().sweep_seconds):
-        _in_transaction("Jobs sent again: %d", lambda session: len(jobs.sweep(session)))
+        if _in_transaction("Jobs sent again: %d", lambda session: len(jobs.sweep(session))):
+            listen_again()
     while True:
         _in_transaction("Jobs handed back: %d", lambda session: jobs.hand_back(session, WORKER))
         time.sleep(HAND_BACK_SECONDS)
 
 
-def _in_transaction(report: str, verb: Callable[[Session], int]) -> None:
+def _in_transaction(report: str, verb: Callable[[Session], int]) -> int:
+    count = 0
     try:
         with _not_while_forking:
             count = _run(verb)
@@ -87,6 +103,7 @@ def _in_transaction(report: str, verb: Callable[[Session], int]) -> None:
     else:
         if count:
             log.info(report, count)
+    return count
 
 
 def _run(verb: Callable[[Session], int]) -> int:
