@@ -24,12 +24,12 @@ from benchmarks.measure import PeakMemory, account_exactly, in_child, processor_
 from benchmarks.published import PublishedLoop
 from d3po_core.demo_model import WEIGHTS
 from d3po_core.denoisers import Denoiser, load_denoiser
+from d3po_core.learner import Learner
 from d3po_core.params import SamplingParams, TrainingParams
 from d3po_core.plan import Plan, TrainingGroup, visited
 from d3po_core.policy import new_policy
 from d3po_core.preferences import Pair
 from d3po_core.sampling import sample_groups
-from d3po_core.training import Learner
 
 MODES = {
     "full ranking of 7": (7, [Pair(*pair) for pair in combinations(range(7), 2)]),

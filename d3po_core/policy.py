@@ -90,10 +90,12 @@ class LoraPolicy:
             self._switch_to(REFERENCE)
         else:
             self.denoiser.module.disable_adapters()
-        yield
-        if not self._has_reference:
-            self.denoiser.module.enable_adapters()
-        self._switch_to(ADAPTER)
+        try:
+            yield
+        finally:
+            if not self._has_reference:
+                self.denoiser.module.enable_adapters()
+            self._switch_to(ADAPTER)
 
     def _switch_to(self, name: str) -> None:
         self.denoiser.module.set_adapter(name)

@@ -1,0 +1,204 @@
+"""One optimizer step after another: gradients of this process's share of an update, and the reference they are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+from d3po_core.denoisers import Denoiser
+from d3po_core.errors import BadPreference, LibraryMissing, NotFinite
+from d3po_core.figures import Row, figures, row_of
+from d3po_core.losses import d3po_loss, gaussian_kl
+from d3po_core.params import TrainingParams
+from d3po_core.plan import TrainingGroup, Update, Visit, trained_steps
+from d3po_core.policy import LoraPolicy, Policy
+from d3po_core.ratios import all_log_probs, autocast, log_prob_at, step_mean
+from d3po_core.round_state import Ema
+from d3po_core.schedules import learning_rate_at, step_weights
+from d3po_core.trajectory import Trajectory
+
+EXACT_KL_EVERY = 10
+
+
+class Learner:
+    """One optimizer step after another, on this process's share of each update.
+
+    Gradients are summed over the processes explicitly rather than by a wrapped module: a share may be empty, and the norm of
+    a single timestep's gradient is read before the sum.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        groups: Sequence[TrainingGroup],
+        params: TrainingParams,
+        processes: Accelerator,
+        references: Reference | None = None,
+    ) -> None:
+        self.policy, self.denoiser, self.groups, self.params = policy, policy.denoiser, groups, params
+        self.processes, self.references = processes, references
+        self.parameters = policy.parameters
+        self.optimizer = new_optimizer(self.parameters, params)
+        if params.gradient_checkpointing:
+            self.denoiser.module.enable_gradient_checkpointing()
+        self.ema = Ema(self.parameters, params.ema_decay)
+        self.scaler = torch.amp.GradScaler(self.denoiser.device.type, enabled=params.mixed_precision == "fp16")
+
+    def learn(self, update: Update, number: int = 0, updates: int = 1) -> dict[str, float]:
+        """Update `number` of `updates`: an optimizer step on the mean loss of its items; returns what was seen on the way.
+
+        Raises NotFinite, with the weights as they were, if the gradient is not finite.
+        """
+        exact = number % EXACT_KL_EVERY == 0
+        rows = [self.add_gradient(visit, 1 / update.items, exact) for visit in update.visits]
+        self.sum_over_processes()
+        self.scaler.unscale_(self.optimizer)
+        norm = clip_grad_norm_(self.parameters, self.params.max_grad_norm)
+        if not torch.isfinite(norm) and not self.scaler.is_enabled():
+            names = ", ".join(self.groups[visit.item.group].path.name for visit in update.visits)
+            raise NotFinite(f"The gradient became NaN or infinite on {names}; the checkpoint before this round is unharmed.")
+        rate = learning_rate_at(self.params, number, updates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return {**figures(gather_object(rows)), "grad_norm": norm.item(), "learning_rate": rate}
+
+    def add_gradient(self, visit: Visit, share: float, exact: bool) -> Row:
+        """Add `share` of the gradient of an item's weighted loss to the parameters' gradients; returns the item's figures.
+
+        exact: with the exact KL among them, at the price of a forward pass of the reference.
+        """
+        trajectory, step, params = visit.trajectory, visit.item.step, self.params
+        chosen, rejected, weights = pair_tensors(self.groups[visit.item.group], trajectory, self.denoiser.device)
+        reference = trajectory.log_probs if self.references is None else self.references.log_probs[visit.item.group]
+        held = [parameter.grad for parameter in self.parameters]
+        self.optimizer.zero_grad(set_to_none=True)
+        weight = self.weight_of(trajectory, step)
+
+        def loss_of(ratios: Tensor) -> Tensor:
+            return weight * d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip, params.one_sided_clip)
+
+        mean, ratios, loss = self.backward(trajectory, step, reference[:, step].to(self.denoiser.device), loss_of)
+        norm = self.gradient_norm() / self.scaler.get_scale()
+        for parameter, before in zip(self.parameters, held, strict=True):
+            if parameter.grad is not None:
+                parameter.grad *= share
+            if before is not None:
+                parameter.grad = before if parameter.grad is None else before.add_(parameter.grad)
+        taken = trajectory.header.steps[step]
+        row = row_of(taken.timestep, ratios, loss / weight, norm, chosen, rejected, params.clip)
+        if exact and isinstance(self.policy, LoraPolicy):
+            with torch.no_grad(), autocast(self.denoiser, params), self.policy.as_reference():
+                row["kl_exact"] = gaussian_kl(mean, step_mean(self.denoiser, trajectory, step), taken.sigma).item()
+        return row
+
+    def backward(
+        self, trajectory: Trajectory, step: int, reference: Tensor, loss_of: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Back-propagate loss_of(log-ratios). Returns mu [N or 1,C,H,W], the log-ratios float32 [N] and the loss, detached.
+
+        With `images_per_backward` the log-ratios come without a graph first, and dL/dl_i is then carried through the model
+        image by image (gradient cache): the same gradient, the memory of a few images, one more forward pass.
+        """
+
+        def forward(images: slice) -> tuple[Tensor, Tensor]:
+            with autocast(self.denoiser, self.params):
+                mean = step_mean(self.denoiser, trajectory, step, images)
+                return mean, log_prob_at(mean, trajectory, step, images) - reference[images]
+
+        count, at_once = len(reference), self.params.images_per_backward or len(reference)
+        if at_once >= count:
+            mean, ratios = forward(slice(None))
+            loss = loss_of(ratios)
+            self.scaler.scale(loss).backward()
+            return mean.detach(), ratios.detach(), loss.detach()
+        parts = [slice(first, first + at_once) for first in range(0, count, at_once)]
+        with torch.no_grad():
+            means, seen = zip(*(forward(part) for part in parts), strict=True)
+        ratios = torch.cat(seen).requires_grad_()
+        loss = loss_of(ratios)
+        (slopes,) = torch.autograd.grad(loss, ratios)
+        for part in parts:
+            self.scaler.scale((forward(part)[1] * slopes[part]).sum()).backward()
+        return torch.cat(means), ratios.detach(), loss.detach()
+
+    def weight_of(self, trajectory: Trajectory, step: int) -> float:
+        """The step's weight, 1 on average over the steps that are trained."""
+        steps = [trajectory.header.steps[k] for k in trained_steps(trajectory.trainable_steps, self.params)]
+        weights = step_weights(self.denoiser.transition(trajectory.header.params), steps, self.params.step_weighting)
+        return weights[steps.index(trajectory.header.steps[step])]
+
+    def gradient_norm(self) -> Tensor:
+        return get_total_norm([parameter.grad for parameter in self.parameters if parameter.grad is not None])
+
+    def sum_over_processes(self) -> None:
+        """Give every process the sum of all gradients, in the same bits."""
+        if self.processes.num_processes > 1:
+            for parameter in self.parameters:
+                mine = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.processes.reduce(mine, "sum")
+
+    def end(self) -> None:
+        """Leave the network as sampling wants it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.params.gradient_checkpointing:
+            self.denoiser.module.disable_gradient_checkpointing()
+
+
+class Reference:
+    """Log-probabilities of another policy than the one that sampled, float32 [N,T] a group, computed once before the round.
+
+    That policy is `folder`, or the base model. With mixed precision it may be the same policy in another number format, whose
+    rounding is not small against the clip. Each process computes those of some groups; all hold all of them.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        groups: Sequence[TrainingGroup],
+        params: TrainingParams,
+        folder: Path | None,
+        processes: Accelerator,
+    ) -> None:
+        denoiser.use_adapter(folder)
+        self.policy = denoiser.policy
+        mine = range(processes.process_index, len(groups), processes.num_processes)
+        computed = [(k, all_log_probs(denoiser, Trajectory.load(groups[k].path), params)) for k in mine]
+        self.log_probs: dict[int, Tensor] = dict(gather_object(computed))
+
+
+def new_optimizer(parameters: list[torch.nn.Parameter], params: TrainingParams) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit form. Raises LibraryMissing where bitsandbytes is not there."""
+    kind: Any = torch.optim.AdamW
+    if params.optimizer == "adamw_8bit":
+        try:
+            kind = import_module("bitsandbytes.optim").AdamW8bit
+        except ImportError as error:
+            raise LibraryMissing("optimizer=adamw_8bit needs the package bitsandbytes, which is not installed here.") from error
+    optimizer: torch.optim.Optimizer = kind(
+        parameters, lr=params.learning_rate, eps=params.adam_epsilon, weight_decay=params.weight_decay
+    )
+    return optimizer
+
+
+def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """chosen int64 [P], rejected int64 [P], weights float32 [P]. Raises BadPreference for an image that is not there."""
+    count = trajectory.latents.shape[0]
+    for pair in group.pairs:
+        if not (0 <= pair.chosen < count and 0 <= pair.rejected < count):
+            raise BadPreference(
+                f"A preference names image {max(pair.chosen, pair.rejected)} of {group.path}, which holds {count} images."
+            )
+    chosen = torch.tensor([pair.chosen for pair in group.pairs], device=device)
+    rejected = torch.tensor([pair.rejected for pair in group.pairs], device=device)
+    return chosen, rejected, torch.tensor([pair.weight for pair in group.pairs], device=device)
