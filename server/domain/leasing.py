@@ -57,14 +57,20 @@ def hold(session: Session, user: User, task: Task, order: Sequence[str] = ()) ->
 def _hold(session: Session, user: User, tasks: Sequence[Task], order: list[str] | None = None) -> list[LeasedTask]:
     known = select(Lease).where(Lease.user_id == user.id, Lease.task_id.in_([task.id for task in tasks]))
     leases = {lease.task_id: lease for lease in session.scalars(known)}
-    expires_at = now() + timedelta(seconds=get_settings().lease_seconds)
+    moment = now()
     for task in tasks:
         lease = leases.get(task.id) or Lease(task_id=task.id, user_id=user.id, shown_order=order or _shuffled_images(task))
         leases[task.id] = lease
-        lease.expires_at = expires_at
+        lease.taken_at = lease.taken_at if is_held(lease, moment) else moment
+        lease.expires_at = moment + timedelta(seconds=get_settings().lease_seconds)
     session.add_all(leases.values())
     session.flush()
     return [_as_shown(task, leases[task.id]) for task in tasks]
+
+
+def is_held(lease: Lease, moment: datetime) -> bool:
+    """Whether the lease takes a slot at this moment; a new one does not yet."""
+    return lease.expires_at is not None and lease.expires_at > moment
 
 
 def _shuffled_images(task: Task) -> list[str]:

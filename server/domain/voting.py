@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import func, select
@@ -43,7 +44,9 @@ def cast_vote(session: Session, user: User, task_id: str, ballot: Ballot) -> Vot
     if known is not None:
         return _same_vote(session, known, user, body_hash)
     ballots.check(ballot, task)
-    lease_order = _close_lease(session, user, task)
+    moment, head = now(), _head(session, user, task)
+    superseded = _superseded(head, ballot)
+    lease = _close_lease(session, user, task)
     vote = Vote(
         id=ballot.vote_id,
         task_id=task.id,
@@ -52,11 +55,12 @@ def cast_vote(session: Session, user: User, task_id: str, ballot: Ballot) -> Vot
         best_image_id=ballot.best_image_id,
         ranking=ballot.ranking or [],
         flags=ballot.flags,
-        shown_order=ballot.shown_order or lease_order,
+        shown_order=ballot.shown_order or (lease.shown_order if lease else []),
         shown_at=ballot.shown_at,
         decided_at=ballot.decided_at,
-        received_at=now(),
-        supersedes=_superseded(session, user, task, ballot),
+        received_at=moment,
+        slot_taken_at=_slot_taken_at(moment, lease, head),
+        supersedes=superseded,
         body_hash=body_hash,
     )
     session.add(vote)
@@ -150,9 +154,16 @@ def _head(session: Session, user: User, task: Task) -> Vote | None:
     return session.scalar(select(Vote).where(Vote.task_id == task.id, Vote.user_id == user.id, is_live()))
 
 
-def _superseded(session: Session, user: User, task: Task, ballot: Ballot) -> str | None:
-    """The row that this vote follows: the undo before it, or the person's own vote that the ballot names."""
-    head = _head(session, user, task)
+def _slot_taken_at(moment: datetime, lease: Lease | None, head: Vote | None) -> datetime:
+    """An edit of a vote that carried a signal keeps its slot; else the slot is the live lease's, or taken only now."""
+    if head is not None and head.outcome in SIGNAL:
+        return head.slot_taken_at
+    return lease.taken_at if lease is not None and leasing.is_held(lease, moment) else moment
+
+
+def _superseded(head: Vote | None, ballot: Ballot) -> str | None:
+    """The row that this vote follows: the undo before it, or the person's own vote that the ballot names. `head`: their latest
+    row on the task."""
     undone = head is not None and head.outcome == Outcome.RETRACTED
     known = {None, head.id, head.supersedes} if head and undone else {head.id if head else None}
     if ballot.supersedes in known:
@@ -183,10 +194,9 @@ def _lease(session: Session, user: User, task: Task) -> Lease | None:
     return session.get(Lease, (task.id, user.id))
 
 
-def _close_lease(session: Session, user: User, task: Task) -> list[str]:
-    """Ends the lease, run out or not; gives the order in which the person saw the images, empty where nobody knows."""
+def _close_lease(session: Session, user: User, task: Task) -> Lease | None:
+    """Ends the lease, run out or not; gives it for what it knows: since when, and in which order the person saw the images."""
     lease = _lease(session, user, task)
-    if lease is None:
-        return []
-    session.delete(lease)
-    return lease.shown_order
+    if lease is not None:
+        session.delete(lease)
+    return lease

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from server.models.base import Base, Identified
+from server.models.base import Base, Identified, now
 from server.models.group import Group
 
 
@@ -35,20 +36,27 @@ class Task(Identified, Base):
 
 
 class Lease(Base):
-    """One annotator's short hold on one task, with the image order that this annotator sees."""
+    """One annotator's short hold on one task, with the image order that this annotator sees. `taken_at`: since when, unbroken."""
 
     __tablename__ = "leases"
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id"), primary_key=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), primary_key=True, index=True)
+    taken_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime]
     shown_order: Mapped[list[str]]
+
+
+def _time_of_receipt(context: Any) -> datetime:
+    received_at: datetime = context.get_current_parameters()["received_at"]
+    return received_at
 
 
 class Vote(Base):
     """One annotator's outcome for a task; never changed, only superseded by a later row.
 
     `id` is the client's UUID, which makes a vote idempotent: the same id with the same `body_hash` is the same vote.
-    `received_at` is the server's clock, the only one that orders votes.
+    `received_at` is the server's clock, the only one that orders votes. `slot_taken_at` is when the person took their slot of
+    the task: at the start of the lease that the vote came within, else when the vote came. An edit keeps its slot.
     """
 
     __tablename__ = "votes"
@@ -66,5 +74,6 @@ class Vote(Base):
     shown_at: Mapped[datetime | None]
     decided_at: Mapped[datetime | None]
     received_at: Mapped[datetime]
+    slot_taken_at: Mapped[datetime] = mapped_column(default=_time_of_receipt)
     supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.id"))
     body_hash: Mapped[str] = mapped_column(String(64))

@@ -102,10 +102,12 @@ def test_a_vote_and_a_lease_for_the_last_slot(session: Session, project: Project
             ]
         )
         assert isinstance(receipt, VoteReceipt)
-        assert receipt.counted
         assert isinstance(leased, list)
-    with read_scope() as reader:
-        assert len(voting.counted_votes(reader, [task.id for task in tasks])) == 5
+        assert receipt.counted == (task.id not in {held.task_id for held in leased})
+        with session_scope() as later:
+            if not receipt.counted:
+                assert voting.cast_vote(later, next_one, task.id, ballot(task.id, session)).counted
+            assert len(voting.counted_votes(later, [task.id])) == 1
 
 
 def test_voting_while_the_next_tasks_are_fetched(session: Session, project: Project) -> None:

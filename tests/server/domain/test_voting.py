@@ -305,6 +305,63 @@ class TestVoting:
         assert voting.cast_vote(session, alice, task.id, whole).counted
 
 
+class TestSlots:
+    """A live lease is a slot: a vote that comes past it, without a lease of its own, never takes that slot."""
+
+    def test_a_vote_past_somebody_elses_lease_is_surplus(
+        self, session: Session, project: Project, alice: User, bob: User
+    ) -> None:
+        task = factories.task(project)
+        leased_ids(session, alice, project)
+        receipt = voting.cast_vote(session, bob, task.id, best(task, 1))
+        assert (receipt.counted, receipt.surplus) == (False, True)
+        assert voting.counted_votes(session, [task.id]) == []
+        assert voting.cast_vote(session, alice, task.id, best(task, 0)).counted
+        assert [vote.user_id for vote in voting.counted_votes(session, [task.id])] == [alice.id]
+        assert voting.cast_vote(session, bob, task.id, best(task, 1, vote_id=receipt.vote_id)) == receipt
+
+    def test_it_takes_the_free_slot_beside_a_lease(self, session: Session, project: Project, alice: User, bob: User) -> None:
+        task = factories.task(project, votes_wanted=2)
+        carol = factories.annotator(project)
+        leased_ids(session, alice, project)
+        assert voting.cast_vote(session, bob, task.id, best(task)).counted
+        assert voting.cast_vote(session, carol, task.id, best(task)).surplus
+        assert voting.cast_vote(session, alice, task.id, best(task)).counted
+        assert {vote.user_id for vote in voting.counted_votes(session, [task.id])} == {alice.id, bob.id}
+
+    @pytest.mark.parametrize("leave", ["expire", "release", "skip"])
+    def test_it_counts_once_the_lease_leaves_room(
+        self, session: Session, project: Project, alice: User, bob: User, leave: str
+    ) -> None:
+        task = factories.task(project)
+        leased_ids(session, alice, project)
+        voting.cast_vote(session, bob, task.id, best(task))
+        if leave == "expire":
+            expire(session, task, alice)
+        elif leave == "release":
+            voting.release(session, alice, task.id)
+        else:
+            voting.cast_vote(session, alice, task.id, skip())
+        assert [vote.user_id for vote in voting.counted_votes(session, [task.id])] == [bob.id]
+        assert leased_ids(session, factories.annotator(project), project) == set()
+
+    def test_a_lease_that_is_renewed_keeps_its_slot(self, session: Session, project: Project, alice: User, bob: User) -> None:
+        task = factories.task(project)
+        leased_ids(session, alice, project)
+        taken_at = session.get_one(Lease, (task.id, alice.id)).taken_at
+        voting.cast_vote(session, bob, task.id, best(task))
+        leased_ids(session, alice, project)
+        assert session.get_one(Lease, (task.id, alice.id)).taken_at == taken_at
+        assert voting.cast_vote(session, alice, task.id, best(task)).counted
+
+    def test_an_edit_keeps_its_slot(self, session: Session, project: Project, alice: User, bob: User) -> None:
+        task = factories.task(project)
+        first = voting.cast_vote(session, alice, task.id, best(task, 0))
+        assert voting.cast_vote(session, bob, task.id, best(task, 1)).surplus
+        edited = voting.cast_vote(session, alice, task.id, best(task, 2, supersedes=first.vote_id))
+        assert [vote.id for vote in voting.counted_votes(session, [task.id])] == [edited.vote_id]
+
+
 class TestUndo:
     def test_undo_gives_the_task_back_to_its_voter(self, session: Session, project: Project, alice: User, bob: User) -> None:
         task = factories.task(project)
