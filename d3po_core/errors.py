@@ -8,6 +8,9 @@ CoreError
 ├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
 ├── BadPreference      a preference that names an image that is not there
 ├── NoPairs            nothing to train on
+├── BadImage           an image file that is missing, truncated or none
+├── BadReward          a reward that fails, or answers anything but one finite number an image
+├── RewardUnavailable  a scorer elsewhere that cannot be reached
 ├── LibraryMissing     an option that needs a library which is not installed
 ├── BadState           what a killed round left belongs to another one
 ├── NotReproduced      an image that was drawn again and came out different
@@ -46,6 +49,18 @@ class BadPreference(CoreError):
 
 
 class NoPairs(CoreError):
+    pass
+
+
+class BadImage(CoreError):
+    pass
+
+
+class BadReward(CoreError):
+    pass
+
+
+class RewardUnavailable(CoreError):
     pass
 
 

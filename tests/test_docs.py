@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from d3po_core.rewards import KNOWN
 from server.cli import app
 from server.models import Outcome, State
 from server.settings import Settings
@@ -41,6 +42,12 @@ def test_every_setting_is_documented_with_its_default_and_no_other_is() -> None:
 @pytest.mark.parametrize("command", list(commands(typer.main.get_command(app), "d3po")))
 def test_every_command_is_documented(command: str) -> None:
     assert f"`{command}" in documented("commands.md")
+
+
+def test_every_reward_is_documented_with_its_parameters_and_no_other_is() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*?) ?\|$", documented("rewards.md"), re.MULTILINE)
+    expected = {name: ", ".join(f"`{field}`" for field in known.params.model_fields) for name, known in KNOWN.items()}
+    assert dict(rows) == expected
 
 
 @pytest.mark.parametrize("enum", [State, Outcome])

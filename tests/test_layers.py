@@ -13,7 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"d3po_core", "server", "worker", "web", "migrations", "benchmarks", "tests"}
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy"}
-TORCH_FREE = {"d3po_core", "d3po_core.params", "d3po_core.preferences", "d3po_core.prompts", "d3po_core.errors"}
+TORCH_FREE = {
+    "d3po_core",
+    "d3po_core.params",
+    "d3po_core.preferences",
+    "d3po_core.prompts",
+    "d3po_core.rewards",
+    "d3po_core.errors",
+}
 WORKER_MAY_USE = {"settings", "db", "models", "domain", "queue", "storage", "errors", "leash"}
 
 

@@ -16,10 +16,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from d3po_core.demo_model import WEIGHTS
-from d3po_core.demo_model.captions import COLOURS
+from d3po_core.demo_model.background import background_of, seen_background
 from d3po_core.demo_model.retriever import FILE, Retriever
-
-BORDER = 5
 
 
 def pixels(images: list[Image.Image]) -> Tensor:
@@ -42,11 +40,6 @@ def load_judge(folder: Path = WEIGHTS) -> tuple[Retriever, list[tuple[str, ...]]
 def phrase_of(prompt: str) -> str:
     """The prompt without its background."""
     return prompt.split(" on a ")[0].split(" on an ")[0]
-
-
-def background_of(prompt: str) -> str | None:
-    """The background colour that the prompt names, or None."""
-    return next((colour for colour in COLOURS if prompt.endswith(f" {colour} background")), None)
 
 
 @torch.no_grad()
@@ -74,15 +67,6 @@ def name_retrieval(images: list[Image.Image], prompts: list[str], folder: Path =
     """Share of images that show what their prompt names, 0..1."""
     verdicts = shows_what_was_asked(images, prompts, folder)
     return sum(verdicts) / len(verdicts)
-
-
-def seen_background(image: Image.Image) -> str:
-    """The named colour nearest to the median colour of the image's border."""
-    array = np.asarray(image.convert("RGB"), dtype=np.float32)
-    frame = np.ones(array.shape[:2], dtype=bool)
-    frame[BORDER:-BORDER, BORDER:-BORDER] = False
-    median = np.median(array[frame], axis=0)
-    return min(COLOURS, key=lambda name: float(np.square(median - np.asarray(COLOURS[name])).sum()))
 
 
 def background_accuracy(images: list[Image.Image], prompts: list[str]) -> float:

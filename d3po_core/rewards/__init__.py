@@ -1,6 +1,24 @@
-"""Scores of a stored image, higher is better, computed from its pixels. No torch."""
+"""Rewards: scores of a stored image, higher is better, that can vote in a person's place.
 
-from d3po_core.rewards.colourfulness import colourfulness
-from d3po_core.rewards.jpeg import compressibility, jpeg_kilobytes
+Importing this package loads no torch and no numpy; a reward's own code is imported when it is loaded.
+"""
 
-__all__ = ["colourfulness", "compressibility", "jpeg_kilobytes"]
+from importlib import import_module
+from typing import Any
+
+from d3po_core.rewards.base import Reward, Scorer, stored_image
+from d3po_core.rewards.outcomes import dominance, preferences_of, weighted_sum
+from d3po_core.rewards.registry import KNOWN, PLUG_INS, load_reward, names
+
+_MEASURES = ("colourfulness", "compressibility", "jpeg_kilobytes")
+
+__all__ = [
+    "KNOWN", "PLUG_INS", "Reward", "Scorer", "colourfulness", "compressibility", "dominance", "jpeg_kilobytes", "load_reward",
+    "names", "preferences_of", "stored_image", "weighted_sum",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MEASURES:
+        raise AttributeError(f"module 'd3po_core.rewards' has no attribute {name!r}")
+    return getattr(import_module("d3po_core.rewards.pixels"), name)

@@ -8,10 +8,11 @@ from PIL import Image
 from torch import nn
 
 from d3po_core.demo_model import stage
+from d3po_core.demo_model.background import background_of, seen_background
 from d3po_core.demo_model.captions import COLOURS, KINDS, caption
 from d3po_core.demo_model.compose import WIDE, backgrounds, compose
 from d3po_core.demo_model.emoji import Emoji, is_held_out, random_caption
-from d3po_core.demo_model.judge import background_accuracy, background_of, group_spread, load_judge, phrase_of, seen_background
+from d3po_core.demo_model.judge import background_accuracy, group_spread, load_judge, phrase_of
 from d3po_core.demo_model.stage import Stage
 from d3po_core.demo_model.text import MAX_TOKENS, new_text_encoder, new_tokenizer
 from d3po_core.prompts import prompt_set
