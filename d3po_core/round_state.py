@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from d3po_core.errors import BadState
+from d3po_core.files import written_whole
 
 SAVE_EVERY_SECONDS = 20.0
 LARGEST_SHARE = 0.05
@@ -59,7 +59,7 @@ class RoundState:
             self._next_save = ended + max(SAVE_EVERY_SECONDS, (ended - began) / LARGEST_SHARE)
 
     def save(self) -> None:
-        """Write atomically: temporary file, fsync, rename."""
+        """Write the file, whole or not at all."""
         state = {
             "identity": self.identity,
             "parameters": [p.detach() for p in self.parameters],
@@ -70,12 +70,8 @@ class RoundState:
             "updates": self.updates,
             "values": self.values,
         }
-        temporary = self.path.with_suffix(".part")
-        with temporary.open("wb") as file:
+        with written_whole(self.path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
 
 
 class Ema:

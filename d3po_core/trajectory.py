@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from d3po_core.conditioning import Conditioning
 from d3po_core.errors import BadTrajectory, NotFinite
+from d3po_core.files import written_whole
 from d3po_core.params import SamplingParams
 from d3po_core.transitions import Step
 
@@ -96,7 +96,7 @@ class Trajectory:
         return [k for k, step in enumerate(self.header.steps) if step.sigma > 0]
 
     def save(self, path: Path) -> str:
-        """Write atomically (temporary file, fsync, rename); return the file's SHA-256.
+        """Write the file, whole or not at all; return its SHA-256.
 
         Raises NotFinite, writing nothing, if any tensor holds NaN or infinity.
         """
@@ -106,12 +106,8 @@ class Trajectory:
                 raise NotFinite(f"{name} of the group for {self.header.prompt!r} holds NaN or infinity; nothing was written.")
         data = save(tensors, metadata={"d3po": self.header.to_json()})
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        with temporary.open("wb") as file:
+        with written_whole(path) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
         return hashlib.sha256(data).hexdigest()
 
     @classmethod

@@ -6,7 +6,8 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -36,6 +37,20 @@ class Storage:
 
     def scratch(self, job_id: str, attempt: int) -> Path:
         return self.root / "scratch" / job_id / str(attempt)
+
+    def attempts(self, job_id: str) -> list[Path]:
+        """The scratch folders of a job's attempts, oldest first."""
+        folders = (self.root / "scratch" / job_id).glob("[0-9]*")
+        return sorted((path for path in folders if path.name.isdecimal()), key=lambda path: int(path.name))
+
+    def drop_scratch(self, job_id: str) -> int:
+        return _remove([self.root / "scratch" / job_id])
+
+    def drop_unkept(self, round_id: str, *, trajectories: Collection[str], checkpoints: Collection[str]) -> int:
+        """Removes a round's trajectories and checkpoints but those with these keys; returns how many files and folders."""
+        kept = {self.trajectory(key) for key in trajectories} | {self.checkpoint(key) for key in checkpoints}
+        found = [*self.trajectory(round_id).glob("*"), *(self.root / "checkpoints").glob(f"{round_id}-*")]
+        return _remove(path for path in found if path not in kept)
 
     def log(self, job_id: str) -> Path:
         """What went wrong in a job, attempt by attempt, for whoever has to mend it."""
@@ -69,6 +84,17 @@ class Storage:
         if not KEY.fullmatch(key) or ".." in key:
             raise ValueError(f"{key!r} is not a storage key.")
         return self.root / folder / key
+
+
+def _remove(paths: Iterable[Path]) -> int:
+    """How many of them were there; what somebody else removes meanwhile is gone all the same."""
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(there)
 
 
 def write_durably(path: Path, data: bytes) -> None:

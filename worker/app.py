@@ -11,9 +11,11 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery, bootsteps
 from celery.signals import worker_process_init, worker_shutting_down
@@ -22,16 +24,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from server import db
-from server.domain import jobs
+from server.domain import jobs, leftovers
 from server.leash import die_with_parent
+from server.models import now
 from server.queue import celery_config
 from server.settings import get_settings
 from worker import gpu
 from worker.perform import WORKER
+from worker.plan import storage
 
 log = logging.getLogger(__name__)
 ALIVE = Path(tempfile.gettempdir()) / f"d3po-worker-alive-{os.getuid()}"  # for a container's health check
 HAND_BACK_SECONDS = 0.5
+CLEAR_SECONDS = 600.0
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+T = TypeVar("T")
 stopping = threading.Event()
 # A pool process that is forked while SQLite is open here inherits locks that nobody will ever release (sqlite.org/howtocorrupt).
 _not_while_forking = threading.Lock()
@@ -69,6 +76,7 @@ class Sweeper(bootsteps.StartStopStep):
                 worker.hub.call_soon(lose_the_connection)
 
         threading.Thread(target=sweep_until_stopped, args=(listen_again,), name="sweep", daemon=True).start()
+        threading.Thread(target=clear_until_stopped, name="clear", daemon=True).start()
 
 
 def lose_the_connection() -> None:
@@ -83,30 +91,50 @@ def sweep_until_stopped(listen_again: Callable[[], None] = lambda: None) -> None
     leaves an idle worker that waits on a closed connection for ever.
     """
     while not stopping.wait(get_settings().sweep_seconds):
-        if _in_transaction("Jobs sent again: %d", lambda session: len(jobs.sweep(session))):
+        if _in_transaction("Jobs sent again: %d", jobs.sweep):
             listen_again()
     while True:
         _in_transaction("Jobs handed back: %d", lambda session: jobs.hand_back(session, WORKER))
         time.sleep(HAND_BACK_SECONDS)
 
 
-def _in_transaction(report: str, verb: Callable[[Session], int]) -> int:
-    count = 0
+def clear_until_stopped() -> None:
+    """At the start for all rounds, then every few minutes for those that ended since."""
+    since = LONG_AGO
+    while not stopping.is_set():
+        began = now()
+        clear_leftovers(since)
+        since = began - timedelta(seconds=CLEAR_SECONDS)
+        stopping.wait(CLEAR_SECONDS)
+
+
+def clear_leftovers(since: datetime) -> None:
+    """Removes what lost attempts left on disk, one round a transaction."""
+    for round_id in _in_transaction("Ended rounds looked through: %d", partial(leftovers.over_since, since=since)) or []:
+        _in_transaction(
+            "Left behind by lost attempts, removed: %d", partial(leftovers.clear, storage=storage(), round_id=round_id)
+        )
+        if stopping.is_set():
+            return
+
+
+def _in_transaction(report: str, verb: Callable[[Session], T]) -> T | None:
+    result = None
     try:
         with _not_while_forking:
-            count = _run(verb)
+            result = _run(verb)
         ALIVE.touch()
     except SQLAlchemyError as error:
         log.warning("The sweep could not reach the database and tries again: %s", error)
     except Exception:
         log.exception("The sweep stumbled and tries again.")
     else:
-        if count:
-            log.info(report, count)
-    return count
+        if result:
+            log.info(report, len(result) if isinstance(result, Sized) else result)
+    return result
 
 
-def _run(verb: Callable[[Session], int]) -> int:
+def _run(verb: Callable[[Session], T]) -> T:
     """One transaction on connections of its own, all closed afterwards."""
     try:
         with db.session_scope() as session:

@@ -49,12 +49,19 @@ def train(claim: Claim, beat: Heartbeat, parent: Path | None) -> tuple[str, dict
 
 
 def _scratch(claim: Claim) -> Path:
-    """This attempt's own folder, begun with what the attempt before left, so that training goes on from there."""
+    """This attempt's own folder, begun with what the latest attempt before left, so that training goes on from there.
+
+    A copy, because whoever slept past its lease may still write to the old folder, which goes once the new one is whole.
+    """
     folder = storage().scratch(claim.job_id, claim.attempt)
-    before = storage().scratch(claim.job_id, claim.attempt - 1)
-    if before.exists():
-        shutil.copytree(before, folder)
+    earlier = [path for path in storage().attempts(claim.job_id) if int(path.name) < claim.attempt]
+    copy = folder.with_suffix(".copy")
+    if earlier:
+        shutil.copytree(earlier[-1], copy)
+        copy.rename(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for path in earlier:
+        shutil.rmtree(path, ignore_errors=True)
     return folder
 
 

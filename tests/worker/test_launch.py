@@ -101,6 +101,20 @@ def test_the_next_attempt_goes_on_from_what_the_last_one_saved(claim: Claim, chi
         key, manifest = launch.train(second, beat, None)
     assert (key, manifest) == (f"{claim.round_id}-2", {"from": "half way"})
     assert storage().checkpoint(key).is_dir()
+    assert list((storage().root / "scratch").iterdir()) == []
+
+
+def test_an_attempt_takes_over_from_the_latest_that_left_something(claim: Claim) -> None:
+    """The second attempt died before it had a folder, the third while it copied; the first one's is still there."""
+    first, third = (storage().scratch(claim.job_id, attempt) for attempt in (1, 3))
+    first.mkdir(parents=True)
+    (first / "checkpoint.state").write_text("half way")
+    third.with_suffix(".copy").mkdir()
+    folder = launch._scratch(Claim(claim.job_id, claim.round_id, 4))
+    assert (folder / "checkpoint.state").read_text() == "half way"
+    assert storage().attempts(claim.job_id) == [folder]
+    assert launch._scratch(Claim(claim.job_id, claim.round_id, 2)) != folder
+    assert (folder / "checkpoint.state").exists(), "a worker that slept past its lease took another's folder away"
 
 
 def test_a_cancelled_round_ends_its_child_even_if_it_ignores_sigterm(

@@ -20,8 +20,9 @@ from server.models import Job, Round, State
 from server.settings import get_settings
 from server.storage import Storage
 from tests.worker.conftest import ended, groups_of, jobs_of
-from worker import tasks
+from worker import app, tasks
 from worker.perform import Broken, Heartbeat, explain, perform
+from worker.plan import storage
 
 
 @pytest.fixture
@@ -75,11 +76,13 @@ def test_a_cancel_stops_the_work_at_its_next_step(job: Job) -> None:
 def test_a_worker_that_slept_past_its_lease_changes_nothing(job: Job, sample_round: Round) -> None:
     """It wakes after another worker has taken the job over, finds its claim lost while recording, and drops its work."""
     image = [DrawnImage("a" * 64, 8, 8, 1)] * 2
+    stale = storage().trajectory(f"{sample_round.id}/00000-1.safetensors")
 
     def sleepy(claim: Claim, beat: Heartbeat) -> None:
         with session_scope() as session:
             session.get_one(Job, job.id).state = State.QUEUED
         tasks.sample(job.id)
+        stale.write_bytes(b"drawn in a dream")
         with session_scope() as session:
             record_group(session, claim, position=0, prompt="stale", trajectory_key=None, trajectory_sha256=None, images=image)
 
@@ -87,6 +90,10 @@ def test_a_worker_that_slept_past_its_lease_changes_nothing(job: Job, sample_rou
     [group] = groups_of(sample_round)
     assert (group.prompt, group.trajectory_key) == ("a red fish", f"{sample_round.id}/00000-2.safetensors")
     assert (now_stored(job).state, now_stored(job).attempt, now_stored(job).failures) == (State.DONE, 2, 0)
+    tasks.sample(jobs_of(sample_round)[1].id)
+    app.clear_leftovers(app.LONG_AGO)
+    assert not stale.exists()
+    assert all(storage().trajectory(group.trajectory_key or "").exists() for group in groups_of(sample_round))
 
 
 def test_a_failure_after_the_claim_was_lost_is_not_recorded(job: Job) -> None:
