@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,10 @@ from migrations.run import is_current
 from server import queue
 from server.db import get_engine
 from server.settings import get_settings
+from server.storage import DISK_FULL
 
 MIN_FREE_BYTES = 1_000_000_000
+PROBE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def broker() -> Check:
         return Check(
             "broker",
             False,
-            f"The broker does not answer ({error}). Votes are taken, rounds wait. Start it, or correct D3PO_BROKER_URL.",
+            f"The broker does not answer or takes no writes ({error}). Votes are taken, rounds wait. "
+            "Start it, make room for it, or correct D3PO_BROKER_URL.",
         )
     return Check("broker", True, "answers")
 
@@ -56,11 +61,21 @@ def disk() -> Check:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
+        _write(folder)
     except OSError as error:
-        return Check("disk", False, f"The data folder {folder} cannot be used ({error.strerror}). Correct D3PO_DATA_DIR.")
+        mend = "Make room" if error.errno in DISK_FULL else "Correct D3PO_DATA_DIR"
+        return Check("disk", False, f"The data folder {folder} cannot be used ({error.strerror}). {mend}.")
     if free < MIN_FREE_BYTES:
         return Check("disk", False, f"Only {free / 1e9:.1f} GB are free in {folder}. Make room: images and trajectories need it.")
     return Check("disk", True, f"{free / 1e9:.0f} GB free")
+
+
+def _write(folder: Path) -> None:
+    """A full quota or a disk that turned read-only has free space all the same."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(PROBE_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def model() -> Check:

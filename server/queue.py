@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from server.settings import get_settings
 
@@ -47,9 +48,12 @@ def send(job_id: str, kind: str) -> None:
 
 
 def ping() -> None:
-    """BrokerDown unless the broker answers within two seconds."""
+    """BrokerDown unless the broker answers within two seconds and takes a write: a full disk or a replica does not."""
     try:
         with producer(get_settings().broker_url).connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=2)
-    except (OperationalError, OSError) as error:
+            client = getattr(connection.default_channel, "client", None)
+            if client is not None:  # Redis or Valkey; Celery's other transports have none
+                client.set("d3po.ready", "1", ex=60)
+    except (OperationalError, OSError, RedisError) as error:
         raise BrokerDown(str(error)) from error

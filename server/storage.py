@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 SIZES = {"thumb": 256, "view": 1024, "full": None}
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])*")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -21,12 +20,11 @@ from server.domain.jobs import Claim, LostClaim
 from server.errors import D3poError
 from server.models import now
 from server.settings import get_settings
-from server.storage import Storage
+from server.storage import DISK_FULL, Storage
 
 log = logging.getLogger(__name__)
 WORKER = f"{socket.gethostname()}:{os.getpid()}"  # of the parent process: pool processes are forked after this import
 BEAT_SECONDS = 1.0
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Broken(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 
 from server.pages import (
@@ -24,6 +25,10 @@ from server.pages.templating import STATIC, STATIC_URL
 router = APIRouter(include_in_schema=False)
 SCREENS = (sign_in, join, home, vote, operate, win_rates, launch, estimates, round, checkpoints, people, account)
 for screen in SCREENS:
+    for route in screen.router.routes:
+        # A HEAD request is a GET whose answer has no body; the web server leaves it out. A stream has no end to measure.
+        if isinstance(route, APIRoute) and route.methods == {"GET"} and not route.path.endswith("/events"):
+            route.methods.add("HEAD")
     router.include_router(screen.router)
 
 

@@ -31,7 +31,7 @@ HEADINGS = {
 
 def render_error(request: Request, error: D3poError) -> Response:
     """Whoever is not signed in and asks for a page goes to the sign-in page and from there back."""
-    if isinstance(error, NotSignedIn) and request.method == "GET":
+    if isinstance(error, NotSignedIn) and request.method in ("GET", "HEAD"):
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?next={quote(here)}", status_code=303)
     heading = HEADINGS.get(error.status, "Something went wrong")

@@ -18,10 +18,15 @@ def test_a_file_appears_once_it_is_whole(tmp_path: Path) -> None:
     assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("group.safetensors", b"data")]
 
 
+def write_half(path: Path) -> None:
+    with written_whole(path) as file:
+        file.write(b"half of the ne")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 def test_a_write_that_breaks_off_leaves_the_old_file_and_takes_no_room(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.state"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="No space left"), written_whole(path) as file:
-        file.write(b"half of the ne")
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        write_half(path)
     assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("checkpoint.state", b"old")]

@@ -45,6 +45,16 @@ def test_page_for_members(path: str, fill: dict[str, str], alice: User, bob: Use
     assert answers == [200, 200, 403]
 
 
+@pytest.mark.parametrize("path", ["/", "/account", *FOR_OPERATORS, *FOR_MEMBERS])
+def test_head_is_get_without_a_body(path: str, fill: dict[str, str], alice: User, bob: User, browse: Browse) -> None:
+    for person in (alice, bob, None):
+        client, url = browse(person).client, path.format(**fill)
+        got, head = (client.request(verb, url, headers={"Accept": "text/html"}) for verb in ("GET", "HEAD"))
+
+        assert (head.status_code, head.headers.get("location")) == (got.status_code, got.headers.get("location"))
+        assert head.headers.get("content-type") == got.headers.get("content-type")
+
+
 @pytest.mark.parametrize("path", FOR_OPERATORS + FOR_MEMBERS)
 def test_a_stranger_signs_in_and_comes_back(path: str, fill: dict[str, str], browse: Browse) -> None:
     answer = browse(None).get(path.format(**fill))
