@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Reward:
     """A scorer by its name. `score` gives finite numbers, one an image, or says which reward failed and how."""
 
     name: str
-    scorer: Scorer
+    scorer: Scorer = field(repr=False)
     batch_size: int = 16
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from d3po_core.errors import BadParams, BadReward, CoreError
 from d3po_core.params import Params
 from d3po_core.rewards.base import Reward
-from d3po_core.rewards.params import NoParams
+from d3po_core.rewards.params import AestheticParams, ClipParams, ImageRewardParams, NoParams, PickScoreParams
 
 PLUG_INS = "d3po.rewards"
 """Entry point group of plug-ins: each names a callable that takes `device` and its parameters and returns a Scorer."""
@@ -32,6 +32,10 @@ KNOWN = {
     "incompressibility": Known("pixels:incompressibility_scorer", "Size of the image as a JPEG of quality 95, kB."),
     "colourfulness": Known("pixels:colourfulness_scorer", "Hasler and Suesstrunk's colourfulness: 0 is grey, above 80 vivid."),
     "background": Known("pixels:background_scorer", "How near the border is to the background colour that a demo prompt names."),
+    "clip_score": Known("clip:clip_score_scorer", "Cosine of CLIP's embeddings of image and prompt.", ClipParams),
+    "pick_score": Known("clip:pick_score_scorer", "PickScore: what people picked, by a tuned CLIP-H.", PickScoreParams),
+    "aesthetic": Known("clip:aesthetic_scorer", "LAION's aesthetic score on CLIP ViT-L/14, about 1 to 10.", AestheticParams),
+    "image_reward": Known("image_reward:scorer", "ImageReward: how people would rank it, about -2 to 2.", ImageRewardParams),
 }
 
 
