@@ -73,6 +73,9 @@ def _as_sentence(request: Request, error: Exception) -> D3poError:
         return _of_status(error)
     if isinstance(error, IntegrityError | StaleDataError):
         return Conflict("Somebody changed the same thing at the same moment. Nothing was changed here; try again.")
+    if isinstance(error, OperationalError) and "disk is full" in str(error):
+        log.warning("The database has no room: %s", error)
+        return Unavailable("The server's disk is full. Nothing was changed; try again once somebody has made room.")
     if isinstance(error, OperationalError):
         log.warning("The database did not answer: %s", error)
         return Unavailable("The database is busy or does not answer. Nothing was changed; try again in a moment.")

@@ -123,12 +123,21 @@ def explain(error: Exception) -> tuple[str, bool]:
         return str(error), error.retry
     if isinstance(error, CoreError | D3poError):
         return str(error), False
-    if _is_disk_full(error):
-        return f"The disk that holds {get_settings().data_dir} is full. Free some space first.", False
+    if full := _full_disk(error):
+        return f"The disk that holds {full} is full. Free some space first.", False
     return f"The worker stumbled over {type(error).__name__}: {error}. The round's log tells where.", True
 
 
-def _is_disk_full(error: Exception) -> bool:
-    """Also as safetensors words it: its Rust side raises an error of its own that quotes the number."""
-    number = error.errno if isinstance(error, OSError) else None
-    return number in DISK_FULL or any(f"os error {code})" in str(error) for code in DISK_FULL)
+def _full_disk(error: BaseException | None) -> str:
+    """What lies on the disk that is full; empty where that is not the reason.
+
+    Some hide it: safetensors raises an error of its own that quotes the number, torch one that only follows from the write's.
+    """
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in DISK_FULL or any(f"os error {code})" in str(error) for code in DISK_FULL):
+            return str(get_settings().data_dir)
+        if "database or disk is full" in str(error):
+            return "the database"
+        error = error.__cause__ or error.__context__
+    return ""

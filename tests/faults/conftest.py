@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.disks import Disk, small_disk
 from tests.stack import Up, answer, running
 
 
 @pytest.fixture(scope="session")
-def up(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Up]:
-    with running(tmp_path_factory.mktemp("faults") / "data", tiny_model) as up:
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("faults") / "data"
+
+
+@pytest.fixture(scope="session")
+def mounted(data_dir: Path) -> Iterator[Disk | None]:
+    """The small disk that the whole stack writes to; None where this user may not mount one."""
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(data_dir, "128m"))
+        except pytest.skip.Exception:
+            disk = None
+        yield disk
+
+
+@pytest.fixture(scope="session")
+def up(data_dir: Path, mounted: Disk | None, tiny_model: Path) -> Iterator[Up]:
+    with running(data_dir, tiny_model) as up:
         yield up
+
+
+@pytest.fixture
+def disk(mounted: Disk | None) -> Iterator[Disk]:
+    if mounted is None:
+        pytest.skip("No small disk can be mounted here.")
+    yield mounted
+    mounted.free()
 
 
 @pytest.fixture(scope="session")

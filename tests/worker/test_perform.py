@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from d3po_core.errors import NotFinite
 from server.db import session_scope
@@ -162,8 +164,6 @@ def test_a_job_that_always_breaks_ends_after_three_attempts(job: Job) -> None:
 
 
 def test_a_heartbeat_survives_a_database_that_is_away_for_a_moment(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sqlalchemy.exc import OperationalError
-
     heartbeat, beats = jobs.heartbeat, threading.Semaphore(0)
 
     def shaky(*arguments: object) -> bool:
@@ -185,12 +185,19 @@ def test_a_heartbeat_survives_a_database_that_is_away_for_a_moment(job: Job, mon
     assert now_stored(job).state == State.DONE
 
 
+def follows_from(error: Exception, first: Exception) -> Exception:
+    error.__context__ = first
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "retry"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), False),
         (OSError(errno.EFBIG, "File too large"), False),
         (RuntimeError("I/O error: No space left on device (os error 28)"), False),
+        (follows_from(RuntimeError("unexpected pos 704 vs 598"), OSError(errno.ENOSPC, "No space left on device")), False),
+        (OperationalError("INSERT", {}, sqlite3.OperationalError("database or disk is full")), False),
         (OSError(errno.EIO, "Input/output error"), True),
         (NotFinite("NaN at t=999."), False),
         (Invalid("No such model."), False),
