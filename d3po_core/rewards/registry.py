@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from d3po_core.errors import BadParams, BadReward, CoreError
 from d3po_core.params import Params
 from d3po_core.rewards.base import Reward
-from d3po_core.rewards.params import AestheticParams, ClipParams, ImageRewardParams, NoParams, PickScoreParams
+from d3po_core.rewards.params import AestheticParams, ClipParams, HttpParams, ImageRewardParams, NoParams, PickScoreParams
 
 PLUG_INS = "d3po.rewards"
 """Entry point group of plug-ins: each names a callable that takes `device` and its parameters and returns a Scorer."""
@@ -36,6 +36,8 @@ KNOWN = {
     "pick_score": Known("clip:pick_score_scorer", "PickScore: what people picked, by a tuned CLIP-H.", PickScoreParams),
     "aesthetic": Known("clip:aesthetic_scorer", "LAION's aesthetic score on CLIP ViT-L/14, about 1 to 10.", AestheticParams),
     "image_reward": Known("image_reward:scorer", "ImageReward: how people would rank it, about -2 to 2.", ImageRewardParams),
+    "safety": Known("safety:scorer", "Probability that the image is safe for work, by open_nsfw."),
+    "http": Known("remote:scorer", "Whatever a scorer at an address says.", HttpParams),
 }
 
 
