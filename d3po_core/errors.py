@@ -7,6 +7,7 @@ CoreError
 ├── NoDensity          the log-probability of a step without noise (sigma = 0)
 ├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
 ├── BadPreference      a preference that names an image that is not there
+├── BadPrompts         prompts, a prompt file or a template that make no prompt set
 ├── NoPairs            nothing to train on
 ├── BadImage           an image file that is missing, truncated or none
 ├── BadReward          a reward that fails, or answers anything but one finite number an image
@@ -45,6 +46,10 @@ class BadTrajectory(CoreError):
 
 
 class BadPreference(CoreError):
+    pass
+
+
+class BadPrompts(CoreError):
     pass
 
 

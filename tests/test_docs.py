@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 
+from d3po_core.prompts import names as prompt_sets
 from d3po_core.rewards import KNOWN
 from server.cli import app
 from server.models import Outcome, State
@@ -48,6 +49,10 @@ def test_every_reward_is_documented_with_its_parameters_and_no_other_is() -> Non
     rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*?) ?\|$", documented("rewards.md"), re.MULTILINE)
     expected = {name: ", ".join(f"`{field}`" for field in known.params.model_fields) for name, known in KNOWN.items()}
     assert dict(rows) == expected
+
+
+def test_every_prompt_set_is_documented_and_no_other_is() -> None:
+    assert sorted(re.findall(r"^\| `(\w+)` \|", documented("prompts.md"), re.MULTILINE)) == prompt_sets()
 
 
 @pytest.mark.parametrize("enum", [State, Outcome])

@@ -1,45 +1,32 @@
-"""Prompt sets: named lists of prompts with a held-out part that no round draws from. No torch."""
+"""Prompt sets by name, from a file and from templates, each with a held-out part. No torch.
+
+demo               what the embedded model understands
+animals            the 45 animals of DDPO's and D3PO's experiments, bare names
+animal_activities  each of them washing dishes, riding a bike and playing chess
+imagenet           names of the ImageNet classes of ILSVRC 2012, bare, as in WordNet
+imagenet_animals   the first 398 of them, DDPO's prompts for JPEG size
+"""
 
 from __future__ import annotations
 
-import hashlib
-import random
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from d3po_core.prompts.animals import animal_activities, animals
 from d3po_core.prompts.demo import demo_prompts
+from d3po_core.prompts.files import prompts_in, set_from_file
+from d3po_core.prompts.imagenet import imagenet, imagenet_animals
+from d3po_core.prompts.sets import MAX_PROMPTS, PromptSet, new_set
+from d3po_core.prompts.templates import filled
 
-HELD_OUT_SHARE = 0.2
+__all__ = ["MAX_PROMPTS", "PromptSet", "filled", "names", "new_set", "prompt_set", "prompts_in", "set_from_file"]
 
-
-@dataclass(frozen=True)
-class PromptSet:
-    """`prompts` are for sampling and training rounds, `reserved` for duels and held-out scores; they share nothing."""
-
-    name: str
-    prompts: tuple[str, ...]
-    reserved: tuple[str, ...]
-
-    def draw(self, count: int, seed: int) -> list[str]:
-        """`count` prompts, distinct as long as the set lasts; the same seed draws the same ones."""
-        return _draw(self.prompts, count, f"{self.name} {seed}")
-
-    def held_out(self, count: int, seed: int) -> list[str]:
-        return _draw(self.reserved, count, f"{self.name} held out {seed}")
-
-
-def _draw(prompts: tuple[str, ...], count: int, seed: str) -> list[str]:
-    rng = random.Random(seed)
-    drawn: list[str] = []
-    while len(drawn) < count:
-        drawn += rng.sample(prompts, min(count - len(drawn), len(prompts)))
-    return drawn
-
-
-def _is_reserved(prompt: str) -> bool:
-    return hashlib.sha256(prompt.encode()).digest()[0] < 256 * HELD_OUT_SHARE
-
-
-_SETS = {"demo": demo_prompts}
+_SETS: dict[str, Callable[[], list[str]]] = {
+    "demo": demo_prompts,
+    "animals": animals,
+    "animal_activities": animal_activities,
+    "imagenet": imagenet,
+    "imagenet_animals": imagenet_animals,
+}
 
 
 def names() -> list[str]:
@@ -50,6 +37,4 @@ def prompt_set(name: str) -> PromptSet:
     """The prompt set of that name. Raises KeyError with a sentence if there is none."""
     if name not in _SETS:
         raise KeyError(f"There is no prompt set {name!r}; there are {', '.join(names())}.")
-    prompts = _SETS[name]()
-    kept = tuple(p for p in prompts if not _is_reserved(p))
-    return PromptSet(name, kept, tuple(p for p in prompts if _is_reserved(p)))
+    return new_set(name, _SETS[name]())
