@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from d3po_core.losses import d3po_loss, gaussian_kl, kl_estimate, pair_accuracy
+from d3po_core.losses import (
+    d3po_loss,
+    ddpo_loss,
+    dpok_loss,
+    gaussian_kl,
+    kl_estimate,
+    pair_accuracy,
+    preferred_loss,
+    rwr_loss,
+    rwr_weights,
+)
 
 BETA, CLIP = 0.1, 0.1
 Pairs = list[tuple[int, int, float]]
@@ -116,3 +126,74 @@ def test_the_exact_kl_is_that_of_two_normals() -> None:
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, sigma), normal(reference, sigma)).mean()
     assert gaussian_kl(mean, reference, sigma).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+ADVANTAGES = torch.tensor([2.0, -1.0, 0.5, -8.0], dtype=torch.float64)
+
+
+def test_ddpo_takes_the_worse_of_the_clipped_and_the_plain_ratio() -> None:
+    ratios = torch.tensor([[1.2, 0.8, 1.05, 1.2], [0.8, 1.2, 1.0, 0.8]], dtype=torch.float64)
+    expected = -(2 * 1.1 - 0.9 + 0.5 * 1.05 - 5 * 1.2 + 2 * 0.8 - 1.2 + 0.5 - 5 * 0.9) / 8
+    assert ddpo_loss(ratios.log(), ADVANTAGES, clip=0.1).item() == pytest.approx(expected)
+
+
+def test_ddpo_at_the_sampling_policy_is_reinforce() -> None:
+    log_ratios = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
+    loss = ddpo_loss(log_ratios, ADVANTAGES, clip=1e-4)
+    loss.backward()
+    assert loss.item() == pytest.approx((5 + 1 - 2 - 0.5) / 4)
+    torch.testing.assert_close(log_ratios.grad, -ADVANTAGES.clamp(-5, 5).expand(3, 4) / 12)
+
+
+def test_ddpo_drops_what_moved_the_right_way_far_enough_and_nothing_else() -> None:
+    log_ratios = torch.tensor([[0.2, -0.2, -0.2, 0.2]], requires_grad=True)
+    ddpo_loss(log_ratios, torch.tensor([1.0, -1.0, 1.0, -1.0]), clip=0.1).backward()
+    assert (log_ratios.grad != 0)[0].tolist() == [False, False, True, True]
+
+
+def test_dpok_is_the_clipped_policy_gradient_and_the_weighted_kl() -> None:
+    ratios = torch.tensor([[1.2, 0.8, 1.05, 1.2], [0.8, 1.2, 1.0, 0.8]], dtype=torch.float64)
+    gradient = -(2 * 1.1 - 0.9 + 0.5 * 1.05 - 8 * 1.1 + 2 * 0.9 - 1.1 + 0.5 - 8 * 0.9) / 8
+    kl = torch.tensor([3.0, 5.0], dtype=torch.float64)
+    assert dpok_loss(ratios.log(), ADVANTAGES, kl, clip=0.1, kl_weight=0.01).item() == pytest.approx(gradient + 0.04)
+
+
+def test_dpoks_kl_alone_draws_the_mean_to_the_pretrained_one() -> None:
+    mean, pretrained = random(9, 4, 2, 3, 3).float().requires_grad_(True), random(10, 4, 2, 3, 3).float()
+    dpok_loss(torch.zeros(1, 4), torch.zeros(4), gaussian_kl(mean, pretrained, 0.5), clip=0.1, kl_weight=0.01).backward()
+    torch.testing.assert_close(mean.grad, 0.01 * (mean - pretrained).detach() / 0.25 / mean.numel())
+
+
+def test_weights_of_the_regression_are_exponential_in_the_reward_with_mean_one() -> None:
+    weights = rwr_weights(torch.tensor([1.0, 3.0, -2.0]), beta=0.2)
+    total = math.exp(0.2) + math.exp(0.6) + math.exp(-0.4)
+    assert weights.tolist() == pytest.approx([3 * math.exp(0.2) / total, 3 * math.exp(0.6) / total, 3 * math.exp(-0.4) / total])
+    assert rwr_weights(torch.tensor([1000.0, 1000.0]), beta=0.2).tolist() == [1, 1]
+
+
+def test_the_regression_is_the_weighted_likelihood_of_the_steps() -> None:
+    log_ratios = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.4, -0.1]], dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([0.5, 2.0, 0.5], dtype=torch.float64)
+    loss = rwr_loss(log_ratios, weights)
+    loss.backward()
+    assert loss.item() == pytest.approx(-(0.05 - 0.4 + 0.15 + 0.8 - 0.05) / 6)
+    torch.testing.assert_close(log_ratios.grad, -weights.expand(2, 3) / 6)
+
+
+def test_fine_tuning_raises_the_chosen_of_every_pair_and_looks_at_no_other() -> None:
+    log_ratios = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.0, 0.5, -0.3, 0.2]], dtype=torch.float64, requires_grad=True)
+    loss = preferred_loss(log_ratios, torch.tensor([0, 0, 3]), torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64))
+    loss.backward()
+    assert loss.item() == pytest.approx(-((0.1 * 1.5 + 0.4 * 0.5) + (0.0 + 0.2 * 0.5)) / 2 / 2)
+    torch.testing.assert_close(log_ratios.grad, -torch.tensor([1.5, 0, 0, 0.5], dtype=torch.float64).expand(2, 4) / 4)
+
+
+@pytest.mark.parametrize("spread", [1e-3, 0.5])
+def test_every_objectives_gradient_is_its_derivative(spread: float) -> None:
+    log_ratios = (spread * random(11, 3, 4)).requires_grad_(True)
+    kl = random(12, 3, 4).abs().requires_grad_(True)
+    chosen, weights = torch.tensor([0, 0, 3]), torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda r: ddpo_loss(r, ADVANTAGES, 0.1), log_ratios)
+    assert torch.autograd.gradcheck(lambda r, k: dpok_loss(r, ADVANTAGES, k, 0.1, 0.01), (log_ratios, kl))
+    assert torch.autograd.gradcheck(lambda r: rwr_loss(r, rwr_weights(ADVANTAGES, 0.2)), log_ratios)
+    assert torch.autograd.gradcheck(lambda r: preferred_loss(r, chosen, weights), log_ratios)
