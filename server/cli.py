@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import upgrade
-from server import checks, cli_people, cli_rounds, cli_up, db
+from server import checks, cli_exports, cli_people, cli_rounds, cli_up, db
 from server.cli_rounds import ProjectName, find_project, first_admin
 from server.domain import checkpoints, pairs, projects, rounds, stats
 from server.errors import D3poError, describe
@@ -29,6 +29,8 @@ app.add_typer(cli_people.app, name="user")
 app.add_typer(project_app, name="project")
 for command in (cli_up.up, cli_up.worker, cli_rounds.sample, cli_rounds.train, cli_rounds.duel):
     app.command()(command)
+app.command("export")(cli_exports.export)
+app.command("import")(cli_exports.import_)
 
 told = Console(stderr=True, highlight=False)
 shown = Console(highlight=False)

@@ -58,6 +58,21 @@ class Storage:
         """What went wrong in a job, attempt by attempt, for whoever has to mend it."""
         return self.root / "logs" / f"{job_id}.txt"
 
+    def place(self, name: str) -> Path:
+        """The file of this name under the root, as `names_of_image` and `names_of_checkpoint` give them."""
+        folder, _, key = name.partition("/")
+        if folder not in ("images", "trajectories", "checkpoints"):
+            raise ValueError(f"{name!r} is not the name of a stored file.")
+        return self._keyed(folder, key)
+
+    def names_of_image(self, sha256: str) -> list[str]:
+        """The original, there or not, and the smaller copies that there are."""
+        copies = [path for size in SIZES if size != "full" and (path := self._image(sha256, size)).exists()]
+        return [self._name(path) for path in (self._image(sha256, "full"), *copies)]
+
+    def names_of_checkpoint(self, key: str) -> list[str]:
+        return [self._name(path) for path in sorted(self.checkpoint(key).iterdir())] if self.checkpoint(key).is_dir() else []
+
     def weigh(self, *, images: Iterable[str] = (), trajectories: Iterable[str] = (), checkpoints: Iterable[str] = ()) -> int:
         """Bytes on disk: images in all their sizes; what is gone weighs nothing."""
         files = [self._image(sha256, size) for sha256 in images for size in SIZES]
@@ -82,6 +97,9 @@ class Storage:
         folder = self.root / "images" / sha256[:2]
         return folder / (f"{sha256}.webp" if size == "full" else f"{sha256}.{size}.webp")
 
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
     def _keyed(self, folder: str, key: str) -> Path:
         if not KEY.fullmatch(key) or ".." in key:
             raise ValueError(f"{key!r} is not a storage key.")
@@ -99,13 +117,13 @@ def _remove(paths: Iterable[Path]) -> int:
     return len(there)
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Whole or not at all, and still there after a power cut: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)

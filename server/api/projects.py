@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from d3po_core.params import SamplingParams
-from server.api.problems import problems
+from server.api.problems import gives, problems
 from server.api.shapes import ProjectOut
-from server.deps import CurrentUser, DbSession
-from server.domain import checkpoints, projects, stats
+from server.deps import CurrentUser, DbSession, Files
+from server.domain import checkpoints, exports, projects, stats
 from server.domain.stats import ProjectStats
 
 router = APIRouter(tags=["projects"])
@@ -56,3 +57,22 @@ def read(project_id: str, session: DbSession, user: CurrentUser) -> ProjectOut:
 def read_stats(project_id: str, session: DbSession, user: CurrentUser) -> ProjectStats:
     """Usable pairs, lost signal, agreement, speed and position bias. Operators only: annotators stay blind."""
     return stats.project_stats(session, projects.open_for(session, user, project_id, "operator"))
+
+
+@router.get(
+    "/projects/{project_id}/export",
+    response_class=StreamingResponse,
+    responses=gives("application/zip"),
+)
+def export(
+    project_id: str,
+    session: DbSession,
+    user: CurrentUser,
+    storage: Files,
+    format: Annotated[str, Query(json_schema_extra={"enum": list(exports.FORMATS)})],
+) -> StreamingResponse:
+    """What the project has gathered, as a file; docs/formats.md describes each format. Operators only."""
+    project = projects.open_for(session, user, project_id, "operator")
+    chosen = exports.find(format)
+    headers = {"Content-Disposition": f'attachment; filename="{chosen.filename(project)}"', "Cache-Control": "no-store"}
+    return StreamingResponse(chosen.write(session, storage, project), media_type=chosen.media_type, headers=headers)

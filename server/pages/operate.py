@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.domain import checkpoints, projects, rounds
 from server.domain.estimates import WORK
+from server.domain.exports import FORMATS
 from server.models import Project, User
 from server.pages import live, overview
 from server.pages.estimates import sentence
@@ -47,7 +48,7 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         "operate.html", project, section="operate", **changing, checkpoints=known,
         opponent=by_id.get(current.parent_id) if current else None, training_fields=TRAINING_FIELDS,
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
-        win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status,
+        win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
+from server.domain.exports import FORMATS
 from server.models import Project, State, User, now
 from tests import factories
 from tests.pages.conftest import Browse
@@ -80,3 +81,10 @@ def test_the_forms_tell_what_a_launch_will_cost(project: Project, alice: User, b
     assert "About 40 s and 0.0 kB of disk, judging by round 3." in browser.get(f"/p/{project.id}").text
     assert browser.get(f"{path}?count=36&images_per_prompt=6").text == "About 2 min and 0.0 kB of disk, judging by round 3."
     assert browser.get(f"{path}?count=").text == ""
+
+
+def test_each_export_has_a_button(project: Project, alice: User, browse: Browse) -> None:
+    page = browse(alice).get(f"/p/{project.id}").text
+
+    for format in FORMATS:
+        assert f'href="/api/v1/projects/{project.id}/export?format={format}" download' in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,7 +22,9 @@ from server.db import read_scope, session_scope
 from server.domain import people, rounds
 from server.models import Job, Membership, Project, Round, State, User
 from server.settings import get_settings
+from server.storage import Storage
 from tests import factories
+from tests.databases import empty_postgres
 
 D3po = Callable[..., tuple[int, str, str]]
 
@@ -264,3 +267,30 @@ class TestServe:
             stream.read()
         assert process.wait(timeout=30) in (0, -signal.SIGTERM)
         assert time.monotonic() - asked < 5
+
+
+def test_a_project_goes_out_and_comes_back(
+    d3po: D3po, session: Session, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an admin: whoever runs the command may write the database anyway."""
+    project = factories.project(name="Emoji", base_model="elsewhere")
+    group = factories.group(project, trajectory_key=None)
+    group.images[0].sha256 = factories.stored_image(storage)
+    factories.vote(factories.task(project, group), factories.annotator(project, name="Bob"))
+    factories.commit()
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "emoji-everything.zip"
+    assert d3po("export")[:2] == (0, f"{file}\n")
+    assert d3po("export")[::2] == (1, f"There is already a file {file}. Nothing was written; name another with --out.")
+    assert d3po("export", "--format", "votes", "--out", "votes.jsonl")[:2] == (0, f"{tmp_path / 'votes.jsonl'}\n")
+    assert d3po("import", str(file))[::2] == (1, "The project Emoji is here already. Nothing was imported.")
+    assert "is not an export of everything" in d3po("import", "votes.jsonl")[2]
+    with session_scope() as wiping:
+        empty_postgres(wiping.connection())
+    shutil.rmtree(storage.root)
+    status, project_id, told = d3po("import", str(file))
+    assert (status, project_id.strip()) == (0, project.id)
+    assert "Emoji is here, with 1 new files." in told
+    assert "Its base model elsewhere is not in D3PO_BASE_MODELS here" in told
+    assert d3po("export", "--out", "again.zip")[0] == 0
+    assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()

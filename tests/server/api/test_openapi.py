@@ -15,7 +15,7 @@ CONTRACT = {
     ("post", "/projects/{project_id}/tasks/next"), ("post", "/tasks/{task_id}/votes"), ("post", "/votes/{vote_id}/retract"),
     ("post", "/tasks/{task_id}/release"), ("get", "/projects/{project_id}/stats"), ("get", "/checkpoints/{checkpoint_id}"),
     ("get", "/checkpoints/{checkpoint_id}/download"), ("post", "/checkpoints/{checkpoint_id}/promote"),
-    ("get", "/images/{image_id}.webp"),
+    ("get", "/images/{image_id}.webp"), ("get", "/projects/{project_id}/export"),
 }  # fmt: skip
 
 
