@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from d3po_core.errors import BadParams
+from d3po_core.transfer import to_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Conditioning:
         return self._map(lambda tensor: tensor.expand(count, *tensor.shape))
 
     def to(self, device: torch.device) -> Conditioning:
-        return self._map(lambda tensor: tensor.to(device))
+        return self._map(lambda tensor: to_device(tensor, device))
 
     def with_negative(self) -> Conditioning:
         """The batch of classifier-free guidance, [2B,...]: the negative block, then the positive block, for every tensor.

@@ -1,10 +1,11 @@
-"""What an update showed: sums over its items, gathered from all processes, as the numbers that are logged."""
+"""What an update showed: figures of its items, gathered from all processes, as the numbers that are logged."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 import torch
@@ -16,11 +17,19 @@ Row = dict[str, float]
 FIGURES = ("loss", "pair_accuracy", "log_ratio", "log_ratio_squared", "clip_fraction", "kl")
 
 
+@dataclass(frozen=True)
+class Seen:
+    """One item's figures, float32 scalars that are still on the device."""
+
+    timestep: float
+    values: dict[str, Tensor]
+
+
 @torch.no_grad()
-def row_of(
+def seen_of(
     timestep: float, ratios: Tensor, loss: Tensor, grad_norm: Tensor, chosen: Tensor, rejected: Tensor, clip: float
-) -> Row:
-    """One item's figures, read from the device at once. ratios: float32 [N]."""
+) -> Seen:
+    """ratios: float32 [N]; loss, grad_norm: float32 scalars; chosen, rejected: int64 [P]."""
     clipped = (ratios < math.log1p(-clip)) | (ratios > math.log1p(clip))
     values = {
         "loss": loss,
@@ -31,8 +40,14 @@ def row_of(
         "kl": kl_estimate(ratios),
         "grad_norm": grad_norm,
     }
-    read = torch.stack(list(values.values())).tolist()
-    return {**dict(zip(values, read, strict=True)), "timestep": timestep}
+    return Seen(timestep, values)
+
+
+def rows_of(seen: Sequence[Seen]) -> list[Row]:
+    """The figures of all items of a process's share, read from the device at once."""
+    scalars = [value for item in seen for value in item.values.values()]
+    numbers = iter(torch.stack(scalars).tolist() if scalars else [])
+    return [{**{name: next(numbers) for name in item.values}, "timestep": item.timestep} for item in seen]
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:

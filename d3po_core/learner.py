@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from d3po_core.denoisers import Denoiser
 from d3po_core.errors import BadPreference, LibraryMissing, NotFinite
-from d3po_core.figures import Row, figures, row_of
+from d3po_core.figures import Seen, figures, rows_of, seen_of
 from d3po_core.losses import d3po_loss, gaussian_kl
 from d3po_core.params import TrainingParams
 from d3po_core.plan import TrainingGroup, Update, Visit, trained_steps
@@ -24,6 +24,7 @@ from d3po_core.ratios import all_log_probs, autocast, log_prob_at, step_mean
 from d3po_core.round_state import Ema
 from d3po_core.schedules import learning_rate_at, step_weights
 from d3po_core.trajectory import Trajectory
+from d3po_core.transfer import to_device
 
 EXACT_KL_EVERY = 10
 
@@ -58,7 +59,7 @@ class Learner:
         Raises NotFinite, with the weights as they were, if the gradient is not finite.
         """
         exact = number % EXACT_KL_EVERY == 0
-        rows = [self.add_gradient(visit, 1 / update.items, exact) for visit in update.visits]
+        seen = [self.add_gradient(visit, 1 / update.items, exact) for visit in update.visits]
         self.sum_over_processes()
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.parameters, self.params.max_grad_norm)
@@ -71,9 +72,9 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return {**figures(gather_object(rows)), "grad_norm": norm.item(), "learning_rate": rate}
+        return {**figures(gather_object(rows_of(seen))), "grad_norm": norm.item(), "learning_rate": rate}
 
-    def add_gradient(self, visit: Visit, share: float, exact: bool) -> Row:
+    def add_gradient(self, visit: Visit, share: float, exact: bool) -> Seen:
         """Add `share` of the gradient of an item's weighted loss to the parameters' gradients; returns the item's figures.
 
         exact: with the exact KL among them, at the price of a forward pass of the reference.
@@ -88,19 +89,15 @@ class Learner:
         def loss_of(ratios: Tensor) -> Tensor:
             return weight * d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip, params.one_sided_clip)
 
-        mean, ratios, loss = self.backward(trajectory, step, reference[:, step].to(self.denoiser.device), loss_of)
+        mean, ratios, loss = self.backward(trajectory, step, to_device(reference[:, step], self.denoiser.device), loss_of)
         norm = self.gradient_norm() / self.scaler.get_scale()
-        for parameter, before in zip(self.parameters, held, strict=True):
-            if parameter.grad is not None:
-                parameter.grad *= share
-            if before is not None:
-                parameter.grad = before if parameter.grad is None else before.add_(parameter.grad)
+        self.join(held, share)
         taken = trajectory.header.steps[step]
-        row = row_of(taken.timestep, ratios, loss / weight, norm, chosen, rejected, params.clip)
+        seen = seen_of(taken.timestep, ratios, loss / weight, norm, chosen, rejected, params.clip)
         if exact and isinstance(self.policy, LoraPolicy):
             with torch.no_grad(), autocast(self.denoiser, params), self.policy.as_reference():
-                row["kl_exact"] = gaussian_kl(mean, step_mean(self.denoiser, trajectory, step), taken.sigma).item()
-        return row
+                seen.values["kl_exact"] = gaussian_kl(mean, step_mean(self.denoiser, trajectory, step), taken.sigma)
+        return seen
 
     def backward(
         self, trajectory: Trajectory, step: int, reference: Tensor, loss_of: Callable[[Tensor], Tensor]
@@ -131,6 +128,17 @@ class Learner:
         for part in parts:
             self.scaler.scale((forward(part)[1] * slopes[part]).sum()).backward()
         return torch.cat(means), ratios.detach(), loss.detach()
+
+    @torch.no_grad()
+    def join(self, held: list[Tensor | None], share: float) -> None:
+        """The gradients become `share` of themselves plus those that were held before."""
+        torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], share)
+        both = [(p, before) for p, before in zip(self.parameters, held, strict=True) if before is not None]
+        fresh = [(before, p.grad) for p, before in both if p.grad is not None]
+        if fresh:
+            torch._foreach_add_([before for before, _ in fresh], [grad for _, grad in fresh])
+        for parameter, before in both:
+            parameter.grad = before
 
     def weight_of(self, trajectory: Trajectory, step: int) -> float:
         """The step's weight, 1 on average over the steps that are trained."""
@@ -199,6 +207,7 @@ def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.dev
             raise BadPreference(
                 f"A preference names image {max(pair.chosen, pair.rejected)} of {group.path}, which holds {count} images."
             )
-    chosen = torch.tensor([pair.chosen for pair in group.pairs], device=device)
-    rejected = torch.tensor([pair.rejected for pair in group.pairs], device=device)
-    return chosen, rejected, torch.tensor([pair.weight for pair in group.pairs], device=device)
+    chosen = torch.tensor([pair.chosen for pair in group.pairs])
+    rejected = torch.tensor([pair.rejected for pair in group.pairs])
+    weights = torch.tensor([pair.weight for pair in group.pairs], dtype=torch.float32)
+    return to_device(chosen, device), to_device(rejected, device), to_device(weights, device)

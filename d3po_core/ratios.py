@@ -12,6 +12,7 @@ from d3po_core.errors import BadTrajectory
 from d3po_core.params import TrainingParams
 from d3po_core.plan import TrainingGroup
 from d3po_core.trajectory import Trajectory
+from d3po_core.transfer import to_device
 from d3po_core.transitions import log_prob
 
 FLOAT32_TOLERANCE = 1e-3
@@ -24,9 +25,10 @@ def step_mean(denoiser: Denoiser, trajectory: Trajectory, step: int, images: sli
     Where all images share their latents, as at the first step, the model is evaluated once: [1,C,H,W].
     """
     header, device = trajectory.header, denoiser.device
-    latents = trajectory.latents[images, step].to(device)
-    if torch.equal(latents, latents[:1].expand_as(latents)):
+    latents = trajectory.latents[images, step]
+    if torch.equal(latents, latents[:1].expand_as(latents)):  # on the host, where a trajectory is read: no wait
         latents = latents[:1]
+    latents = to_device(latents, device)
     taken = [header.steps[step]] * len(latents)
     timesteps = torch.full((len(latents),), header.steps[step].timestep, device=device)
     conditioning = trajectory.conditioning.to(device).expand(len(latents))
@@ -36,7 +38,7 @@ def step_mean(denoiser: Denoiser, trajectory: Trajectory, step: int, images: sli
 
 def log_prob_at(mean: Tensor, trajectory: Trajectory, step: int, images: slice = slice(None)) -> Tensor:
     """l of the recorded latents after a step, given the step's mean for some images of a group. Float32 [n]."""
-    next_latents = trajectory.latents[images, step + 1].to(mean.device)
+    next_latents = to_device(trajectory.latents[images, step + 1], mean.device)
     return log_prob(next_latents, mean.expand_as(next_latents), [trajectory.header.steps[step]] * len(next_latents))
 
 

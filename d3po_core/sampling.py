@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,10 +16,13 @@ from d3po_core.denoisers import Denoiser
 from d3po_core.errors import BadTrajectory, NotFinite, NotReproduced
 from d3po_core.params import ChainParams, DuelParams, SamplingParams
 from d3po_core.trajectory import Header, Trajectory
-from d3po_core.transitions import log_prob
+from d3po_core.transfer import Reading, to_device
+from d3po_core.transitions import Step, log_prob
 
 Observe = Callable[[int, int], None]
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
+QUEUED = {"cuda": 1}
+"""Steps that a kind of device has before it while the host looks at an earlier one, so that it never waits for the host."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +59,34 @@ def denoise(
     """Run the chain for a batch; one CPU generator an image, drawn from in step order.
 
     latents: x_T [B,C,H,W]. Returns all latents [B,T+1,C,H,W] and log-probabilities float32 [B,T], computed from the
-    latents as stored. Raises NotFinite at the first step that yields NaN or infinity.
+    latents as stored. Raises NotFinite, naming the first step that yielded NaN or infinity; an accelerator has begun the next
+    one by then.
     """
     transition = denoiser.transition(params)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    chain, log_probs = [latents], []
-    for k, step in enumerate(transition.steps):
+    chain, log_probs = [latents], list[Tensor]()
+    unread = deque[tuple[Step, Reading]]()
+
+    def settle() -> None:
+        step, finite = unread.popleft()
+        if not finite.get():
+            raise NotFinite(f"Sampling gave NaN or infinity at timestep {step.timestep}; try a lower guidance scale or float32.")
+        observe(len(log_probs) - len(unread), len(transition.steps))
+
+    for step in transition.steps:
         steps = [step] * len(latents)
         timesteps = torch.full((len(latents),), step.timestep, device=latents.device)
-        mean = transition.mean(denoiser.predict(latents, timesteps, conditioning, params.guidance_scale), latents, steps)
-        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators])
-        latents = (mean + step.sigma * noise.to(mean)).to(denoiser.dtype)
-        if not torch.isfinite(latents).all():
-            raise NotFinite(f"Sampling gave NaN or infinity at timestep {step.timestep}; try a lower guidance scale or float32.")
+        output = denoiser.predict(latents, timesteps, conditioning, params.guidance_scale)
+        noise = torch.stack([torch.randn(latents.shape[1:], generator=g) for g in generators])  # while the device predicts
+        mean = transition.mean(output, latents, steps)
+        latents = (mean + step.sigma * to_device(noise, mean.device).to(mean)).to(denoiser.dtype)
         chain.append(latents)
         log_probs.append(log_prob(latents, mean, steps) if step.sigma > 0 else mean.new_zeros(len(latents)))
-        observe(k + 1, len(transition.steps))
+        unread.append((step, Reading(torch.isfinite(latents).all())))
+        if len(unread) > QUEUED.get(latents.device.type, 0):
+            settle()
+    while unread:
+        settle()
     return torch.stack(chain, dim=1), torch.stack(log_probs, dim=1)
 
 

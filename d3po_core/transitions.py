@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from d3po_core.errors import BadParams, NoDensity, UnsupportedModel
+from d3po_core.transfer import to_device
 
 LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 FLOW_NOISE = 0.7
@@ -170,7 +171,7 @@ def log_prob(next_latents: Tensor, mean: Tensor, steps: Sequence[Step]) -> Tenso
     if without := [step for step in steps if not step.sigma > 0]:
         raise NoDensity(f"The step from timestep {without[0].timestep} has sigma {without[0].sigma}, so no density.")
     difference = _precise(next_latents) - _precise(mean)
-    sigma = torch.tensor([step.sigma for step in steps], dtype=difference.dtype, device=difference.device)
+    sigma = to_device(torch.tensor([step.sigma for step in steps], dtype=difference.dtype), difference.device)
     return -difference.square().mean(dim=(1, 2, 3)) / (2 * sigma.square()) - sigma.log() - LOG_SQRT_2PI
 
 
@@ -184,4 +185,4 @@ def _precise(tensor: Tensor) -> Tensor:
 
 
 def _column(values: list[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1, 1)
+    return to_device(torch.tensor(values, dtype=like.dtype), like.device).view(-1, 1, 1, 1)

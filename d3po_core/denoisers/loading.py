@@ -29,12 +29,12 @@ WITHOUT_SAFETY_CHECKER = {"safety_checker": None, "feature_extractor": None, "re
 EXTRA: dict[str, dict[str, Any]] = {"StableDiffusionPipeline": WITHOUT_SAFETY_CHECKER}
 
 
-def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32") -> Denoiser:
+def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32", compiled: bool = False) -> Denoiser:
     """Load a pipeline from a folder or a hub id, with the scheduler of its family's transition.
 
-    dtype: "float32", "float16" or "bfloat16", of everything that is loaded. Safetensors only and no remote code. Raises
-    ModelMissing if a folder is not there or not a pipeline, UnsupportedModel for another kind of pipeline or scheduler, and
-    BadParams for another dtype.
+    dtype: "float32", "float16" or "bfloat16", of everything that is loaded. compiled: see `Denoiser.make_fast`. Safetensors
+    only and no remote code. Raises ModelMissing if a folder is not there or not a pipeline, UnsupportedModel for another
+    kind of pipeline or scheduler, and BadParams for another dtype.
     """
     if dtype not in DTYPES:
         raise BadParams(f"dtype is {dtype!r}; known are {', '.join(DTYPES)}.")
@@ -54,8 +54,21 @@ def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32
         pipeline.to(device)
     except (OSError, ValueError, KeyError, NotImplementedError) as error:  # NotImplementedError: weights that no file holds
         raise ModelMissing(f"The base model {source} cannot be loaded as a diffusers pipeline: {error}") from error
+    return denoiser_of(pipeline, fingerprint(folder) if is_folder else str(source), compiled)
+
+
+def denoiser_of(pipeline: Any, model: str, compiled: bool = False) -> Denoiser:
+    """The Denoiser of a diffusers pipeline that is in memory, where it lies; `model` names it in trajectories' headers.
+
+    Raises UnsupportedModel for a kind of pipeline or scheduler that the library has no exact step for.
+    """
+    name = type(pipeline).__name__
+    if name not in FAMILIES:
+        raise UnsupportedModel(f"This pipeline is a {name}; this library knows {', '.join(FAMILIES)}.")
     pipeline.set_progress_bar_config(disable=True)
-    return FAMILIES[name](pipeline, model=fingerprint(folder) if is_folder else str(source))
+    denoiser = FAMILIES[name](pipeline, model)
+    denoiser.make_fast(compiled)
+    return denoiser
 
 
 def fingerprint(folder: Path) -> str:
