@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from d3po_core.errors import ModelMissing
+from d3po_core.rewards import weights
 from d3po_core.rewards.base import Scorer
 from d3po_core.rewards.head import Head
-from d3po_core.rewards.weights import fill, pretrained, state_dict
 
 AESTHETIC_HEAD = "sac+logos+ava1-l14-linearMSE.pth"
 """The name under which the head is published (christophschuhmann/improved-aesthetic-predictor)."""
@@ -29,7 +29,7 @@ class Clip:
     """A CLIP of any size: embeddings of unit length."""
 
     def __init__(self, reward: str, model: str, device: str) -> None:
-        self.network = pretrained(CLIPModel, model, reward).to(device)
+        self.network = weights.network(CLIPModel, model, reward).to(device)
         self.device = device
 
     @torch.inference_mode()
@@ -44,7 +44,7 @@ class ClipWithWords(Clip):
 
     def __init__(self, reward: str, model: str, tokenizer: str, device: str) -> None:
         super().__init__(reward, model, device)
-        self.tokenizer = pretrained(CLIPTokenizer, tokenizer, reward)
+        self.tokenizer = weights.tokenizer(CLIPTokenizer, tokenizer, reward)
         known, needed = len(self.tokenizer), self.network.config.text_config.vocab_size
         if known != needed:  # a folder without a vocabulary gives a tokenizer of two tokens
             raise ModelMissing(f"The reward {reward} needs a tokenizer of {needed} tokens; that of {tokenizer} has {known}.")
@@ -85,7 +85,7 @@ def aesthetic_scorer(device: str, model: str, head: str | None) -> Scorer:
     if not path.is_file():
         raise ModelMissing(f"The reward aesthetic needs the head {AESTHETIC_HEAD}; {path} is not there. Name it with head=.")
     predictor = Head(clip.network.config.projection_dim)
-    fill(predictor, state_dict(path, "aesthetic"), path, "aesthetic")
+    weights.fill(predictor, weights.state_dict(path, "aesthetic"), path, "aesthetic")
     predictor.to(device)
 
     @torch.inference_mode()

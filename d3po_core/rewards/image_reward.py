@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import BertTokenizer, BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
 from d3po_core.errors import ModelMissing
+from d3po_core.rewards import weights
 from d3po_core.rewards.base import Scorer
 from d3po_core.rewards.clip import resized
 from d3po_core.rewards.head import Head
-from d3po_core.rewards.weights import fetched, fill, pretrained, state_dict
 
 NAME = "image_reward"
 WEIGHTS, TEXT_CONFIG = "ImageReward.pt", "med_config.json"
@@ -50,21 +50,21 @@ class ImageReward(nn.Module):
 
     def __init__(self, model: str, tokenizer: str) -> None:
         super().__init__()
-        path = fetched(model, WEIGHTS, NAME)
-        state = state_dict(path, NAME)
+        path = weights.fetched(model, WEIGHTS, NAME)
+        state = weights.state_dict(path, NAME)
         vision, text, head = (_part(state, prefix) for prefix in ("blip.visual_encoder.", "blip.text_encoder.", "mlp."))
         text.pop("embeddings.position_ids", None)
         try:
-            sizes = json.loads(fetched(model, TEXT_CONFIG, NAME).read_text(encoding="utf-8"))
+            sizes = json.loads(weights.fetched(model, TEXT_CONFIG, NAME).read_text(encoding="utf-8"))
             self.vision = BlipVisionModel(_vision_config(vision))
             self.text = BlipTextModel(_text_config(sizes, self.vision.config.hidden_size), add_pooling_layer=False)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             raise ModelMissing(f"{path} or its {TEXT_CONFIG} does not describe ImageReward's network: {error!r}.") from error
         self.head = Head(self.text.config.hidden_size)
-        fill(self.vision, {_renamed(name): value for name, value in vision.items()}, path, NAME)
-        fill(self.text, text, path, NAME)
-        fill(self.head, head, path, NAME)
-        self.tokenizer = pretrained(BertTokenizer, tokenizer, NAME)
+        weights.fill(self.vision, {_renamed(name): value for name, value in vision.items()}, path, NAME)
+        weights.fill(self.text, text, path, NAME)
+        weights.fill(self.head, head, path, NAME)
+        self.tokenizer = weights.tokenizer(BertTokenizer, tokenizer, NAME)
         known, needed = len(self.tokenizer), self.text.config.vocab_size
         if not needed - ADDED_TOKENS <= known <= needed:
             raise ModelMissing(f"The reward {NAME} needs bert-base-uncased's tokenizer; that of {tokenizer} has {known} tokens.")

@@ -49,8 +49,8 @@ def names() -> list[str]:
 def load_reward(name: str, device: str = "cpu", batch_size: int = 16, **parameters: Any) -> Reward:
     """The reward of that name, its weights on `device`, scoring `batch_size` images at once.
 
-    Raises BadParams for an unknown name and for parameters that it does not take, ModelMissing if its weights are not
-    there, LibraryMissing if its package is not, BadReward if a plug-in fails to load.
+    Raises BadParams for an unknown name, parameters that it does not take and a device that is not there, ModelMissing if
+    its weights are not there, LibraryMissing if its package is not, BadReward if a plug-in fails to load.
     """
     if batch_size < 1:
         raise BadParams(f"A reward scores at least 1 image at once, not {batch_size}.")
@@ -58,8 +58,11 @@ def load_reward(name: str, device: str = "cpu", batch_size: int = 16, **paramete
         known = KNOWN[name]
         given = _validated(name, known.params, parameters)
         module, _, factory = known.place.partition(":")
-        scorer = getattr(import_module(f"d3po_core.rewards.{module}"), factory)(device=device, **given)
-        return Reward(name, scorer, batch_size)
+        make = getattr(import_module(f"d3po_core.rewards.{module}"), factory)
+        try:
+            return Reward(name, make(device=device, **given), batch_size)
+        except (RuntimeError, AssertionError) as error:  # torch's for a device that is not there or too small
+            raise BadParams(f"The reward {name} cannot be loaded on the device {device}: {error}") from error
     plug_ins = _plug_ins()
     if name not in plug_ins:
         raise BadParams(f"There is no reward {name!r}; there are {', '.join(names())}.")

@@ -7,8 +7,11 @@ import pickle
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
 import torch
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from d3po_core.errors import ModelMissing
@@ -16,24 +19,20 @@ from d3po_core.errors import ModelMissing
 Loaded = TypeVar("Loaded")
 
 
-def pretrained(kind: type[Loaded], source: str, reward: str) -> Loaded:
-    """kind.from_pretrained of a folder or hub id, every weight of it found. Safetensors only, no remote code.
+def network(kind: type[Loaded], source: str, reward: str) -> Loaded:
+    """A transformers model of a folder or hub id, frozen, in float32. Safetensors only, no remote code.
 
-    Raises ModelMissing if it is not there or not of that kind.
+    Raises ModelMissing if it is not there, not of that kind, or lacks a weight, which would otherwise be drawn at random.
     """
-    _check_there(source, reward)
-    model = issubclass(kind, nn.Module)
-    options: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True} if model else {}
-    try:
-        loaded = kind.from_pretrained(source, local_files_only=Path(source).is_dir(), **options)  # type: ignore[attr-defined]
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelMissing(f"The reward {reward} cannot load {source} as a {kind.__name__}: {error}") from error
-    if not model:
-        return loaded
-    network, info = loaded
+    loaded, info = _loaded(kind, source, reward, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     if info["missing_keys"]:
         raise ModelMissing(f"{source} lacks weights of the {kind.__name__} of the reward {reward}: {_few(info['missing_keys'])}.")
-    return network.eval().requires_grad_(False)
+    return loaded.eval().requires_grad_(False)
+
+
+def tokenizer(kind: type[Loaded], source: str, reward: str) -> Loaded:
+    """A transformers tokenizer of a folder or hub id. Raises ModelMissing if there is none."""
+    return _loaded(kind, source, reward)
 
 
 def fetched(source: str, file: str, reward: str) -> Path:
@@ -46,7 +45,7 @@ def fetched(source: str, file: str, reward: str) -> Path:
         return path
     try:
         return Path(hf_hub_download(source, file))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EntryNotFoundError, httpx.HTTPError) as error:
         raise ModelMissing(f"The reward {reward} cannot fetch {file} of {source}: {error}") from error
 
 
@@ -71,6 +70,14 @@ def fill(module: nn.Module, state: dict[str, Tensor], place: Path, reward: str) 
     except RuntimeError as error:
         raise ModelMissing(f"The weights of the reward {reward} in {place} are those of another network: {error}") from error
     module.eval().requires_grad_(False)
+
+
+def _loaded(kind: Any, source: str, reward: str, **options: Any) -> Any:
+    _check_there(source, reward)
+    try:
+        return kind.from_pretrained(source, local_files_only=Path(source).is_dir(), **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, httpx.HTTPError) as error:
+        raise ModelMissing(f"The reward {reward} cannot load {source} as a {kind.__name__}: {error}") from error
 
 
 def _check_there(source: str, reward: str) -> None:

@@ -117,6 +117,26 @@ def test_random_weights_are_never_put_in_place_of_missing_ones(folder: Path, tmp
         load_reward("aesthetic", model=str(tmp_path))
 
 
+def test_weights_published_in_half_precision_score_in_float32(folder: Path, tmp_path: Path) -> None:
+    CLIPModel.from_pretrained(folder).half().save_pretrained(tmp_path)
+    tokenizer().save_pretrained(tmp_path)
+    scores = load_reward("clip_score", model=str(tmp_path)).score(pictures(), PROMPTS)
+    assert scores == pytest.approx(load_reward("clip_score", model=str(folder)).score(pictures(), PROMPTS), abs=1e-2)
+
+
+def test_a_truncated_file_of_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(ModelMissing, match="The reward clip_score cannot load"):
+        load_reward("clip_score", model=str(tmp_path))
+
+
+def test_a_device_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(BadParams, match="The reward clip_score cannot be loaded on the device abacus: "):
+        load_reward("clip_score", device="abacus", model=str(folder))
+
+
 def test_the_head_is_asked_for_by_its_name(folder: Path, tmp_path: Path) -> None:
     tiny_clip(tmp_path / "clip")
     with pytest.raises(ModelMissing, match=r"needs the head sac\+logos\+ava1-l14-linearMSE.pth; .* Name it with head="):
