@@ -88,10 +88,13 @@ def create_project(
     guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
     votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
     prompt_set: Annotated[str, typer.Option()] = "demo",
+    flag: Annotated[list[str] | None, typer.Option(help="A word about single images; repeat for more.")] = None,
 ) -> None:
     """Create a project; prints its id."""
     with db.session_scope() as session:
-        project = projects.create(session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set)
+        project = projects.create(
+            session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set, flags=flag
+        )
     print(project.id)
 
 

@@ -30,6 +30,12 @@ class NewProject(BaseModel):
     votes_per_task: int = 1
     prompt_set: str = "demo"
     sampling: SamplingParams | None = None
+    flags: list[str] | None = Field(default=None, description="Words about single images; null: distorted, unsafe, off-prompt.")
+
+
+class ProjectChange(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"flags": ["distorted", "extra fingers"]}]})
+    flags: list[str]
 
 
 @router.post("/projects", status_code=201, responses=problems(409))
@@ -50,6 +56,14 @@ def list_all(session: DbSession, user: CurrentUser) -> list[ProjectOut]:
 @router.get("/projects/{project_id}")
 def read(project_id: str, session: DbSession, user: CurrentUser) -> ProjectOut:
     project = projects.open_for(session, user, project_id, "annotator")
+    return ProjectOut.of(project, checkpoints.current(session, project))
+
+
+@router.patch("/projects/{project_id}")
+def change(project_id: str, body: ProjectChange, session: DbSession, user: CurrentUser) -> ProjectOut:
+    """From now on people are offered these words about single images. Operators only."""
+    project = projects.open_for(session, user, project_id, "operator")
+    projects.set_flags(session, user, project, body.flags)
     return ProjectOut.of(project, checkpoints.current(session, project))
 
 

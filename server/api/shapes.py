@@ -40,7 +40,7 @@ class Page(BaseModel, Generic[Item]):
 class ProjectOut(BaseModel):
     model_config = example(
         {"id": ID, "name": "Emoji", "base_model": "demo", "mode": "best", "guideline": "", "prompt_set": "demo",
-         "votes_per_task": 1,
+         "votes_per_task": 1, "flags": ["distorted", "unsafe", "off-prompt"],
          "sampling": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0, "seed": 0},
          "checkpoint_id": "base", "created_at": TIME}
     )  # fmt: skip
@@ -51,6 +51,7 @@ class ProjectOut(BaseModel):
     guideline: str
     prompt_set: str
     votes_per_task: int
+    flags: list[str] = Field(description="Words about single images that people are offered while they vote.")
     sampling: dict[str, Any]
     checkpoint_id: str = Field(description='The policy that the next sample round uses; "base" is the base model.')
     created_at: datetime

@@ -14,8 +14,7 @@ from server.errors import Invalid
 from server.models import Outcome, Task
 
 MAX_FLAGS = 20
-FLAGS = ("distorted", "unsafe", "off-prompt")
-"""The words about single images that the voting page offers."""
+MAX_FLAG_CHARACTERS = 40
 EXAMPLE: JsonDict = {
     "vote_id": "0b8f7c0e-5d0e-4c51-9a53-3e3f1a1f7a10",
     "outcome": "best",
@@ -45,8 +44,9 @@ class Ballot(BaseModel):
     outcome: Literal["best", "ranking", "tie", "all_bad", "skip"]
     best_image_id: str | None = Field(default=None, description="With outcome best: the image that beats the others.")
     ranking: list[str] | None = Field(default=None, max_length=64, description="With outcome ranking: all image ids, best first.")
-    flags: dict[str, list[Annotated[str, Field(min_length=1, max_length=40)]]] = Field(
-        default={}, description='Words about single images, {image_id: ["distorted", "unsafe", "off-prompt", ...]}.'
+    flags: dict[str, list[Annotated[str, Field(min_length=1, max_length=MAX_FLAG_CHARACTERS)]]] = Field(
+        default={},
+        description='Words about single images, {image_id: ["distorted", ...]}; the project offers some, others are taken too.',
     )
     shown_order: list[str] | None = Field(default=None, max_length=64, description="Image ids in the order on screen.")
     shown_at: AwareDatetime | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -9,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from d3po_core.params import SamplingParams
 from server.domain import audit, people, prompts
+from server.domain.ballots import MAX_FLAG_CHARACTERS, MAX_FLAGS
 from server.domain.people import Role
 from server.errors import Conflict, Denied, Invalid, NotFound
-from server.models import Membership, Project, User
+from server.models import FLAGS, Membership, Project, User
 from server.settings import get_settings
 
 MODES = ("best", "pairwise", "ranking")
@@ -27,6 +29,7 @@ def create(
     votes_per_task: int = 1,
     prompt_set: str = "demo",
     sampling: SamplingParams | None = None,
+    flags: Sequence[str] | None = None,
 ) -> Project:
     """A new project. `base_model` is a name registered in the settings; None takes the operator's default."""
     if not by.is_admin:
@@ -46,11 +49,30 @@ def create(
         votes_per_task=votes_per_task,
         prompt_set=prompt_set,
         sampling=sampling.model_dump(),
+        flags=_flags(FLAGS if flags is None else flags),
     )
     session.add(project)
     session.flush()
     audit.record(session, by, "create project", project.id)
     return project
+
+
+def set_flags(session: Session, by: User, project: Project, words: Sequence[str]) -> None:
+    """From now on the voting page offers these words about single images; votes that carry others stay as they are."""
+    people.require(session, by, project, "operator")
+    audit.record(session, by, "set flags", project.id, before=project.flags)
+    project.flags = _flags(words)
+    session.flush()
+
+
+def _flags(words: Sequence[str]) -> list[str]:
+    chosen = list(dict.fromkeys(" ".join(word.split()) for word in words))
+    if len(chosen) > MAX_FLAGS:
+        raise Invalid(f"A project offers at most {MAX_FLAGS} flags, you sent {len(chosen)}.")
+    for word in chosen:
+        if not 1 <= len(word) <= MAX_FLAG_CHARACTERS or not word.isprintable():
+            raise Invalid(f"A flag is a word or a few, 1 to {MAX_FLAG_CHARACTERS} characters long, you sent “{word[:60]}”.")
+    return chosen
 
 
 def get(session: Session, project_id: str) -> Project:

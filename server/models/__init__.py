@@ -5,12 +5,12 @@ from server.models.base import Base, new_id, now
 from server.models.checkpoint import Checkpoint
 from server.models.group import Group, Image
 from server.models.person import Credential, Membership, User, name_key
-from server.models.project import Project
+from server.models.project import FLAGS, Project
 from server.models.round import Job, Metric, Round, RoundVote, State
 from server.models.vote import Lease, Outcome, Task, Vote
 
 __all__ = [
-    "Audit", "Base", "Checkpoint", "Credential", "Group", "Image", "Job", "Lease", "Membership", "Metric", "Outcome",
+    "FLAGS", "Audit", "Base", "Checkpoint", "Credential", "Group", "Image", "Job", "Lease", "Membership", "Metric", "Outcome",
     "Project", "Round", "RoundVote", "State", "Task", "User", "Vote", "name_key", "new_id",
     "now",
 ]  # fmt: skip

@@ -9,9 +9,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Base, Identified
 
+FLAGS = ("distorted", "unsafe", "off-prompt")
+
 
 class Project(Identified, Base):
-    """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` holds the default SamplingParams."""
+    """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` holds the default SamplingParams.
+    `flags`: the words about single images that the voting page offers."""
 
     __tablename__ = "projects"
     name: Mapped[str] = mapped_column(String(80), unique=True)
@@ -21,3 +24,4 @@ class Project(Identified, Base):
     prompt_set: Mapped[str] = mapped_column(String(80), default="demo")
     votes_per_task: Mapped[int] = mapped_column(default=1)
     sampling: Mapped[dict[str, Any]]
+    flags: Mapped[list[str]] = mapped_column(default=lambda: list(FLAGS))

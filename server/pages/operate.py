@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi import APIRouter, Form
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.domain import checkpoints, projects, rounds
 from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
+from server.errors import Invalid
 from server.models import Project, User
 from server.pages import live, overview
 from server.pages.estimates import sentence
@@ -51,6 +52,18 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip
+
+
+@router.post("/flags")
+def set_flags(project_id: str, visit: Visiting, flags: Annotated[str, Form()] = "") -> Response:
+    """One word, or a few, a line; none at all takes the flags off the voting page."""
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    words = [line for line in flags.splitlines() if line.strip()]
+    try:
+        projects.set_flags(visit.session, visit.user, project, words)
+    except Invalid as error:
+        return page(visit, project, Refused("flags", str(error), {"flags": flags}), error.status)
+    return RedirectResponse(f"/p/{project.id}#flags", status_code=303)
 
 
 def _typed(refused: Refused | None, form: str) -> dict[str, str]:

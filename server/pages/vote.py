@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from server.api.shapes import TaskOut
 from server.domain import projects, rounds, voting
-from server.domain.ballots import FLAGS
 from server.domain.voting import Ballot, LeasedTask
 from server.errors import Invalid, parse
 from server.models import Project, Round, State, now
@@ -38,7 +37,8 @@ def show(project_id: str, visit: Leasing) -> HTMLResponse:
     leased = voting.lease_tasks(visit.session, visit.user, project, 1)
     task = leased[0] if leased else None
     return visit.page(
-        "vote.html", project, task=task, task_json=_as_json(task), vote_id=str(uuid4()), flags=FLAGS, shown_at=now().isoformat(),
+        "vote.html", project, task=task, task_json=_as_json(task), vote_id=str(uuid4()), flags=project.flags,
+        shown_at=now().isoformat(),
         last_vote_id=voting.last_vote_id(visit.session, visit.user, project), **_waiting(visit, project),
     )  # fmt: skip
 

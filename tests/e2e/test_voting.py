@@ -144,8 +144,9 @@ def test_arrows_choose_between_two(storage: Storage, project: Project, path: str
 
 
 def test_flags_by_keys_and_by_click_travel_with_the_vote_and_move_nothing(
-    tasks: dict[str, Any], path: str, bob: User, visitor: Any
+    tasks: dict[str, Any], project: Project, path: str, bob: User, visitor: Any
 ) -> None:
+    project.flags = ["distorted", "unsafe", "extra fingers"]
     page = visitor(bob).open(path)
     loaded(page)
     shown, before = image_ids(page), [pick.bounding_box() for pick in page.locator(".pick").all()]
@@ -153,15 +154,28 @@ def test_flags_by_keys_and_by_click_travel_with_the_vote_and_move_nothing(
     for key in "f21":
         page.keyboard.press(key)
     page.get_by_role("button", name="Flag").click()
-    page.get_by_label("off-prompt, image 3").check()
+    page.get_by_label("extra fingers, image 3").check()
     assert [pick.bounding_box() for pick in page.locator(".pick").all()] == before
     page.keyboard.press("f")
     page.keyboard.press("1")
 
     [vote] = wait_for_votes(page, 1)
-    assert (vote.best_image_id, vote.flags) == (shown[0], {shown[1]: ["distorted"], shown[2]: ["off-prompt"]})
+    assert (vote.best_image_id, vote.flags) == (shown[0], {shown[1]: ["distorted"], shown[2]: ["extra fingers"]})
     page.keyboard.press("u")
-    expect(page.locator(".word:has(:checked)")).to_have_text(["distorted", "off-prompt"])
+    expect(page.locator(".word:has(:checked)")).to_have_text(["distorted", "extra fingers"])
+
+
+def test_a_project_without_flags_offers_none(tasks: dict[str, Any], project: Project, path: str, bob: User, visitor: Any) -> None:
+    project.flags = []
+    page = visitor(bob).open(path)
+    loaded(page)
+
+    page.keyboard.press("f")
+    page.keyboard.press("1")
+
+    expect(page.get_by_role("button", name="Flag")).to_be_hidden()
+    [vote] = wait_for_votes(page, 1)
+    assert vote.flags == {}
 
 
 def test_all_images_are_ranked_by_number_and_click(

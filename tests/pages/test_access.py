@@ -21,7 +21,7 @@ FOR_OPERATORS = [
 FOR_MEMBERS = ["/p/{project}/vote", "/p/{project}/vote/waiting"]
 OPERATOR_FORMS = [
     "/p/{project}/sample-rounds", "/p/{project}/training-rounds", "/p/{project}/duel-rounds", "/p/{project}/people/invite",
-    "/p/{project}/promote", "/rounds/{round}/cancel", "/rounds/{round}/retry",
+    "/p/{project}/promote", "/p/{project}/flags", "/rounds/{round}/cancel", "/rounds/{round}/retry",
 ]  # fmt: skip
 
 

@@ -88,3 +88,24 @@ def test_each_export_has_a_button(project: Project, alice: User, browse: Browse)
 
     for format in FORMATS:
         assert f'href="/api/v1/projects/{project.id}/export?format={format}" download' in page
+
+
+def test_the_operator_sets_the_flags_that_people_vote_with(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    factories.task(project)
+    operator, voter = browse(alice), browse(bob)
+    assert ">distorted\nunsafe\noff-prompt</textarea>" in operator.get(f"/p/{project.id}").text
+
+    answer = operator.post(f"/p/{project.id}/flags", flags="extra  fingers\r\n\r\nzu dunkel\r\nzu dunkel")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{project.id}#flags")
+    page = voter.get(f"/p/{project.id}/vote").text
+    assert [word in page for word in (" extra fingers<", " zu dunkel<", " distorted<")] == [True, True, False]
+    assert browse(bob).post(f"/p/{project.id}/flags", flags="x").status_code == 403
+
+
+def test_flags_that_do_not_fit_come_back_as_typed(project: Project, alice: User, browse: Browse) -> None:
+    answer = browse(alice).post(f"/p/{project.id}/flags", flags="good\n" + "x" * 41)
+
+    assert answer.status_code == 422
+    assert "A flag is a word or a few, 1 to 40 characters long" in answer.text
+    assert f">good\n{'x' * 41}</textarea>" in answer.text

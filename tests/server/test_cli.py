@@ -57,9 +57,10 @@ def test_a_first_admin_and_a_first_project(d3po: D3po) -> None:
     assert (status, "root is admin" in told, "/sign-in/" in told) == (0, True, True)
     with read_scope() as session:
         assert people.user_of_token(session, token.strip()).is_admin
-    status, project_id, _ = d3po("project", "create", "Emoji", "--mode", "pairwise")
+    status, project_id, _ = d3po("project", "create", "Emoji", "--mode", "pairwise", "--flag", "extra fingers", "--flag", "dark")
     with read_scope() as session:
-        assert session.get_one(Project, project_id.strip()).mode == "pairwise"
+        made = session.get_one(Project, project_id.strip())
+        assert (made.mode, made.flags) == ("pairwise", ["extra fingers", "dark"])
     assert d3po("project", "create", "Emoji")[::2] == (1, "There is already a project called Emoji. Choose another name.")
 
 

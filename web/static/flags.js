@@ -3,18 +3,22 @@
 
 const byId = (id) => document.getElementById(id);
 
+// "image a few words"
+const parts = (value) => [value.slice(0, value.indexOf(" ")), value.slice(value.indexOf(" ") + 1)];
+
 export class Flags {
   #stage; #button = byId("flag"); #tile = null;
 
   constructor(stage) {
     this.#stage = stage;
-    this.#button.hidden = false;
+    this.#button.hidden = !byId("tile").content.querySelector(".word");
     this.#button.addEventListener("click", () => this.toggle());
   }
 
   get on() { return document.body.classList.contains("flagging"); }
 
   toggle(on = !this.on) {
+    if (this.#button.hidden) return;
     document.body.classList.toggle("flagging", on);
     this.#button.setAttribute("aria-pressed", on);
     this.choose(null);
@@ -40,7 +44,7 @@ export class Flags {
   read() {
     const found = {};
     for (const { value } of this.#stage.choices.querySelectorAll(".word :checked")) {
-      const [image, word] = value.split(" ");
+      const [image, word] = parts(value);
       (found[image] ??= []).push(word);
     }
     return found;
@@ -48,7 +52,7 @@ export class Flags {
 
   write(flags) {
     for (const word of this.#stage.choices.querySelectorAll(".word input")) {
-      const [image, name] = word.value.split(" ");
+      const [image, name] = parts(word.value);
       word.checked = Boolean(flags?.[image]?.includes(name));
     }
   }

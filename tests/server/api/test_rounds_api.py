@@ -50,6 +50,17 @@ class TestProjects:
         read = client.get(f"/api/v1/projects/{project.id}", headers=factories.bearer(factories.annotator(project)))
         assert read.json() == made.json()
 
+    def test_flags_are_the_projects_own(self, client: TestClient, session: Session) -> None:
+        boss = factories.bearer(factories.admin())
+        made = client.post("/api/v1/projects", json={"name": "Hands", "flags": ["extra fingers", "cut off"]}, headers=boss).json()
+        assert made["flags"] == ["extra fingers", "cut off"]
+        path = f"/api/v1/projects/{made['id']}"
+        project = session.get_one(Project, made["id"])
+        people = {role: factories.bearer(make(project)) for role, make in (("o", factories.operator), ("a", factories.annotator))}
+        assert client.patch(path, json={"flags": []}, headers=people["a"]).status_code == 403
+        assert client.patch(path, json={"flags": ["blurred"]}, headers=people["o"]).json()["flags"] == ["blurred"]
+        assert client.get(path, headers=people["a"]).json()["flags"] == ["blurred"]
+
     def test_others_may_not_create(self, client: TestClient, boss: dict[str, str]) -> None:
         assert client.post("/api/v1/projects", json={"name": "Mine"}, headers=boss).status_code == 403
 
@@ -62,6 +73,9 @@ class TestProjects:
             ({"votes_per_task": 0}, "votes_per_task must be 1 to 100, you sent 0."),
             ({"prompt_set": "none"}, "There is no prompt set called none."),
             ({"mode": "pairwise", "sampling": {"images_per_prompt": 4}}, "images_per_prompt must be 2, you sent 4."),
+            ({"flags": ["x" * 41]}, "A flag is a word or a few, 1 to 40 characters long"),
+            ({"flags": [" "]}, "A flag is a word or a few"),
+            ({"flags": [str(number) for number in range(21)]}, "at most 20 flags, you sent 21."),
             ({"sampling": {"eta": 0}}, "sampling.eta must be greater than 0"),
         ],
     )
