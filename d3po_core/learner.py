@@ -192,7 +192,10 @@ def new_optimizer(parameters: list[torch.nn.Parameter], params: TrainingParams) 
         try:
             kind = import_module("bitsandbytes.optim").AdamW8bit
         except ImportError as error:
-            raise LibraryMissing("optimizer=adamw_8bit needs the package bitsandbytes, which is not installed here.") from error
+            raise LibraryMissing(
+                "optimizer=adamw_8bit needs the package bitsandbytes, which is not installed here: "
+                "pip install 'd3po[eight-bit]', or choose optimizer=adamw."
+            ) from error
     optimizer: torch.optim.Optimizer = kind(
         parameters, lr=params.learning_rate, eps=params.adam_epsilon, weight_decay=params.weight_decay
     )

@@ -92,7 +92,7 @@ class TrainingParams(Params):
     )
     lr_schedule: Literal["constant", "linear", "cosine"] = Field(default="constant", description="How the rate falls to zero.")
     warmup_updates: int = Field(default=0, ge=0, description="Updates in which the rate rises to its full value.")
-    optimizer: Literal["adamw", "adamw_8bit"] = Field(default="adamw", description="adamw_8bit needs bitsandbytes and CUDA.")
+    optimizer: Literal["adamw", "adamw_8bit"] = Field(default="adamw", description="adamw_8bit needs the package bitsandbytes.")
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     weight_decay: float = Field(default=1e-4, ge=0.0)
     ema_decay: float = Field(

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 
+from d3po_core import round_state
 from d3po_core.checkpoint import read_manifest
 from d3po_core.denoisers import Denoiser
 from d3po_core.denoisers.base import FULL_WEIGHTS, WEIGHTS
 from d3po_core.errors import BadParams, LibraryMissing, ModelMissing
+from d3po_core.learner import Learner
 from d3po_core.params import SamplingParams, TrainingParams
+from d3po_core.plan import Plan, visited
 from d3po_core.policy import FullPolicy, LoraPolicy
 from d3po_core.sampling import sample_groups
 from d3po_core.schedules import learning_rate_at, step_weights
@@ -183,5 +188,49 @@ def test_an_option_without_its_library_is_refused(
     denoiser: Denoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)
-    with pytest.raises(LibraryMissing, match="needs the package bitsandbytes"):
+    with pytest.raises(LibraryMissing, match=r"needs the package bitsandbytes, .* pip install 'd3po\[eight-bit\]'"):
         train(denoiser, sampled, tmp_path / "c", optimizer="adamw_8bit")
+    assert not (tmp_path / "c").exists()
+
+
+EIGHT_BIT: dict[str, Any] = {"optimizer": "adamw_8bit", "weights": "full", "learning_rate": 1e-3, "adam_epsilon": 1e-6}
+"""bitsandbytes keeps tensors of fewer than 4096 entries in float32; of the tiny model's only some full weights are larger."""
+
+
+def test_eight_bit_adam_trains_as_adam_does(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'd3po[eight-bit]'")
+    params = TRAINING.model_copy(update=EIGHT_BIT)
+    start = {name: value.clone() for name, value in denoiser.module.state_dict().items()}
+    groups = sampled.stored
+    learner = Learner(FullPolicy(denoiser, None), groups, params, Accelerator(cpu=True))
+    for number, update in enumerate(visited(Plan([(0, 1, 2, 3)] * 2, params), groups)):
+        learner.learn(update, number)
+    states = [state["state1"].dtype for state in learner.optimizer.state.values()]
+    assert set(states) == {torch.uint8, torch.float32}
+    eight = {name: value - start[name] for name, value in denoiser.module.state_dict().items()}
+    denoiser.use_adapter(None)
+    weights, _ = train(denoiser, sampled, tmp_path / "c", **{**EIGHT_BIT, "optimizer": "adamw"})
+    plain = {name: weights[name] - start[name] for name in start}
+    apart = sum((eight[name] - plain[name]).norm() ** 2 for name in start) ** 0.5
+    assert apart < 0.2 * sum(plain[name].norm() ** 2 for name in start) ** 0.5
+
+
+def test_a_round_of_eight_bit_adam_is_continued_bit_by_bit(
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: pip install 'd3po[eight-bit]'")
+    monkeypatch.setattr(round_state, "SAVE_EVERY_SECONDS", -1)
+    monkeypatch.setattr(round_state, "LARGEST_SHARE", math.inf)
+    whole, _ = train(denoiser, sampled, tmp_path / "whole", **EIGHT_BIT)
+
+    def kill(update: int, total: int, values: dict[str, float]) -> None:
+        if update == 2:
+            raise KeyboardInterrupt
+
+    params = TRAINING.model_copy(update=EIGHT_BIT)
+    with pytest.raises(KeyboardInterrupt):
+        train_round(denoiser, sampled.stored, params, tmp_path / "killed", observe=kill)
+    denoiser.use_adapter(None)
+    continued, seen = train(denoiser, sampled, tmp_path / "killed", **EIGHT_BIT)
+    assert len(seen) == 2
+    assert all(torch.equal(continued[name], value) for name, value in whole.items())
