@@ -54,7 +54,7 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
     """Means over an update's items, and the mean gradient norm of each timestep's items as grad_norm_t<timestep>."""
     mean = {name: fmean(row[name] for row in rows) for name in FIGURES}
     norms = defaultdict[str, list[float]](list)
-    exact = [row["kl_exact"] for row in rows if "kl_exact" in row]
+    further = {name: [row[name] for row in rows if name in row] for name in ("kl_sampler", "kl_exact")}
     for row in rows:
         norms[f"grad_norm_t{row['timestep']:.0f}"].append(row["grad_norm"])
     return {
@@ -64,6 +64,6 @@ def figures(rows: Sequence[Row]) -> dict[str, float]:
         "log_ratio_std": math.sqrt(max(mean["log_ratio_squared"] - mean["log_ratio"] ** 2, 0.0)),
         "clip_fraction": mean["clip_fraction"],
         "kl": mean["kl"],
-        **({"kl_exact": fmean(exact)} if exact else {}),
+        **{name: fmean(values) for name, values in further.items() if values},
         **{name: fmean(values) for name, values in norms.items()},
     }

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from d3po_core.denoisers import Denoiser
 from d3po_core.errors import BadPreference, LibraryMissing, NotFinite
 from d3po_core.figures import Seen, figures, rows_of, seen_of
-from d3po_core.losses import d3po_loss, gaussian_kl
+from d3po_core.losses import d3po_loss, gaussian_kl, kl_estimate
 from d3po_core.params import TrainingParams
 from d3po_core.plan import TrainingGroup, Update, Visit, trained_steps
 from d3po_core.policy import LoraPolicy, Policy
@@ -43,9 +43,11 @@ class Learner:
         params: TrainingParams,
         processes: Accelerator,
         references: Reference | None = None,
+        sampler: Reference | None = None,
     ) -> None:
+        """references, sampler: log-probabilities of the reference and of the policy that sampled; None: the stored ones."""
         self.policy, self.denoiser, self.groups, self.params = policy, policy.denoiser, groups, params
-        self.processes, self.references = processes, references
+        self.processes, self.references, self.sampler = processes, references, sampler
         self.parameters = policy.parameters
         self.optimizer = new_optimizer(self.parameters, params)
         if params.gradient_checkpointing:
@@ -81,7 +83,7 @@ class Learner:
         """
         trajectory, step, params = visit.trajectory, visit.item.step, self.params
         chosen, rejected, weights = pair_tensors(self.groups[visit.item.group], trajectory, self.denoiser.device)
-        reference = trajectory.log_probs if self.references is None else self.references.log_probs[visit.item.group]
+        reference = self.log_probs_of(self.references, visit)
         held = [parameter.grad for parameter in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
         weight = self.weight_of(trajectory, step)
@@ -89,11 +91,13 @@ class Learner:
         def loss_of(ratios: Tensor) -> Tensor:
             return weight * d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip, params.one_sided_clip)
 
-        mean, ratios, loss = self.backward(trajectory, step, to_device(reference[:, step], self.denoiser.device), loss_of)
+        mean, ratios, loss = self.backward(trajectory, step, reference, loss_of)
         norm = self.gradient_norm() / self.scaler.get_scale()
         self.join(held, share)
         taken = trajectory.header.steps[step]
         seen = seen_of(taken.timestep, ratios, loss / weight, norm, chosen, rejected, params.clip)
+        if self.references is not self.sampler:
+            seen.values["kl_sampler"] = kl_estimate(ratios + reference - self.log_probs_of(self.sampler, visit))
         if exact and isinstance(self.policy, LoraPolicy):
             with torch.no_grad(), autocast(self.denoiser, params), self.policy.as_reference():
                 seen.values["kl_exact"] = gaussian_kl(mean, step_mean(self.denoiser, trajectory, step), taken.sigma)
@@ -139,6 +143,11 @@ class Learner:
             torch._foreach_add_([before for before, _ in fresh], [grad for _, grad in fresh])
         for parameter, before in both:
             parameter.grad = before
+
+    def log_probs_of(self, policy: Reference | None, visit: Visit) -> Tensor:
+        """Of the visit's images at its step under `policy`; None: the one that sampled. Float32 [N]."""
+        known = visit.trajectory.log_probs if policy is None else policy.log_probs[visit.item.group]
+        return to_device(known[:, visit.item.step], self.denoiser.device)
 
     def weight_of(self, trajectory: Trajectory, step: int) -> float:
         """The step's weight, 1 on average over the steps that are trained."""

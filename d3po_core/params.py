@@ -85,7 +85,7 @@ class TrainingParams(Params):
     max_kl: float = Field(
         default=2e-6,
         gt=0.0,
-        description="A round ends early when the policy is this far from its reference, nats a latent dimension.",
+        description="A round ends early when the policy is this far from the one that sampled, nats a latent dimension.",
     )
     step_weighting: Literal["uniform", "sensitivity"] = Field(
         default="uniform", description="sensitivity: weight each timestep by sigma / |d mu / d output|, so that none dominates."

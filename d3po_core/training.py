@@ -42,7 +42,8 @@ def train_round(
     `parent` is the checkpoint that sampled every group (None: the base model); training starts from it. It is the reference
     too, unless `params.reference` says the base model or `reference` names another checkpoint. `observe(update, updates,
     values)` follows every optimizer step, on the main process. The round ends early once the running average of the KL
-    estimate exceeds `params.max_kl`, so that it moves only so far from what people saw.
+    estimate against the policy that sampled exceeds `params.max_kl`, so that it moves only so far from what people saw,
+    whatever the reference.
 
     A killed round called again with the same arguments continues from its last saved state. Under `accelerate launch` every
     process makes this call with the same arguments and computes its share of each update; all end with the same weights,
@@ -58,12 +59,12 @@ def train_round(
     denoiser.use_adapter(parent)
     plan = Plan([check_sampled_by(denoiser, group) for group in useful], params)
     reference = reference or (parent if params.reference == "sampler" else None)
-    references = None
-    if reference != parent or params.mixed_precision != "no":  # else sampling stored the reference's log-probabilities
-        references = Reference(denoiser, useful, params, reference, processes)
+    # Sampling stored the log-probabilities of the policy that sampled; mixed precision rounds them differently.
+    sampler = Reference(denoiser, useful, params, parent, processes) if params.mixed_precision != "no" else None
+    references = sampler if reference == parent else Reference(denoiser, useful, params, reference, processes)
     policy = new_policy(denoiser, params, parent, reference)
     check_ratio_is_one(denoiser, useful[0], params.clip)
-    learner = Learner(policy, useful, params, processes, references)
+    learner = Learner(policy, useful, params, processes, references, sampler)
     identity = identity_of(useful, params, policy.start, references.policy if references else policy.start)
     state = RoundState(
         out.with_name(out.name + ".state"), identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler
@@ -74,7 +75,8 @@ def train_round(
             break
         values = learner.learn(update, state.updates, total)
         learner.ema.update(state.updates)
-        values["kl_average"] = KL_MEMORY * state.values.get("kl_average", 0.0) + (1 - KL_MEMORY) * values["kl"]
+        moved = values.get("kl_sampler", values["kl"])
+        values["kl_average"] = KL_MEMORY * state.values.get("kl_average", 0.0) + (1 - KL_MEMORY) * moved
         state.advance(state.updates + 1, values, keeper=processes.is_main_process)
         if processes.is_main_process:
             observe(state.updates, total, values)

@@ -123,6 +123,24 @@ def test_log_ratios_are_against_the_reference_that_is_asked_for(denoiser: Denois
     assert manifests["base"].reference == "base"
 
 
+@pytest.mark.parametrize("mixed_precision", ["no", "bf16"])
+def test_a_round_is_bounded_by_how_far_it_moved_whatever_its_reference(
+    denoiser: Denoiser, trained: Path, tmp_path: Path, mixed_precision: str
+) -> None:
+    denoiser.use_adapter(trained)
+    drawn = next(sample_groups(denoiser, PROMPTS, SAMPLING))
+    sampled = Sampled([drawn], [store(drawn, tmp_path, PAIRS[0])])
+    options = {"reference": "base", "max_kl": 5e-7, "timesteps_per_update": 1, "mixed_precision": mixed_precision}
+    _, near = train(denoiser, sampled, tmp_path / "near", trained, **options, learning_rate=1e-6)
+    assert len(near) == 4
+    assert all(values["kl_average"] < 5e-7 for values in near)
+    assert 0.1 * near[0]["kl"] > 5e-7  # which would have ended it at once
+    _, far = train(denoiser, sampled, tmp_path / "far", trained, **options, learning_rate=0.1)
+    assert 1 < len(far) < 4
+    _, own = train(denoiser, sampled, tmp_path / "own", trained, mixed_precision=mixed_precision)
+    assert "kl_sampler" not in own[0]
+
+
 def test_a_reference_may_be_any_checkpoint(denoiser: Denoiser, trained: Path, sampled: Sampled, tmp_path: Path) -> None:
     seen: Values = []
     train_round(
