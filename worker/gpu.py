@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from server.settings import get_settings
 if TYPE_CHECKING:
     from d3po_core.denoisers import Denoiser
 
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _loaded: dict[str, Denoiser] = {}
 
 
@@ -64,6 +67,31 @@ def threads() -> int:
 
     use_threads()
     return torch.get_num_threads()
+
+
+def peak_bytes() -> int:
+    """The most memory in use at once since `forget_peak`: of the CUDA device, else of this process."""
+    import torch
+
+    if device().startswith("cuda"):
+        return torch.cuda.max_memory_reserved()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return _highest_resident() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak() -> None:
+    """Start anew; where the system does not, the peak is that of the whole process so far."""
+    import torch
+
+    if device().startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    elif CLEAR_REFS.exists():
+        CLEAR_REFS.write_text("5")  # proc(5): resets VmHWM
+
+
+def _highest_resident() -> int:
+    status = STATUS.read_text() if STATUS.exists() else ""
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
 def stay_offline() -> None:

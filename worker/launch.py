@@ -101,6 +101,7 @@ def _relay(claim: Claim, beat: Heartbeat, process: subprocess.Popen[str]) -> Non
         if "error" in line:
             raise Broken(line["error"], line["retry"], line.get("trace", ""))
         beat.observe(line["step"], line["total"])
+        beat.memory_bytes = max(beat.memory_bytes, line.get("memory_bytes", 0))
         rows[line["step"]] = {name: _finite(value) for name, value in line["values"].items()} | {"at": round(time.time(), 3)}
         if time.monotonic() - flushed > FLUSH_SECONDS:
             _flush(claim, rows)

@@ -21,6 +21,7 @@ from server.errors import D3poError
 from server.models import now
 from server.settings import get_settings
 from server.storage import DISK_FULL, Storage
+from worker import gpu
 
 log = logging.getLogger(__name__)
 WORKER = f"{socket.gethostname()}:{os.getpid()}"  # of the parent process: pool processes are forked after this import
@@ -41,6 +42,7 @@ class Heartbeat:
 
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
+        self.memory_bytes = 0  # of a process that works for this one
         self._progress: tuple[int | None, int | None, str | None] = (None, None, None)
         self._ended = threading.Event()
         self._lost = threading.Event()
@@ -84,10 +86,12 @@ def perform(job_id: str, work: Callable[[Claim, Heartbeat], None]) -> None:
         log.info("Job %s is not waiting; nothing to do.", job_id)
         return
     try:
+        gpu.forget_peak()
         with Heartbeat(claim) as beat:
             work(claim, beat)
+        memory_bytes = max(beat.memory_bytes, gpu.peak_bytes())
         with session_scope() as session:
-            jobs.finish(session, claim)
+            jobs.finish(session, claim, memory_bytes)
     except LostClaim as lost:
         log.warning("%s This attempt's work is dropped.", lost)
     except Exception as error:

@@ -51,7 +51,7 @@ def run(round_id: str, folder: Path, parent: Path | None, report: IO[str]) -> No
     groups = [TrainingGroup(storage().trajectory(row.trajectory_key), row.trajectory_sha256, row.pairs) for row in rows]
 
     def observe(step: int, total: int, values: dict[str, Any]) -> None:
-        _write(report, step=step, total=total, values=values)
+        _write(report, step=step, total=total, values=values, memory_bytes=gpu.peak_bytes())
 
     train_round(gpu.load(base_model), groups, picked(TrainingParams, round_.params), folder, parent=parent, observe=observe)
 

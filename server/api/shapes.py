@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.domain import checkpoints
 from server.domain.duels import DuelResult
+from server.domain.estimates import Estimate
 from server.domain.leasing import LeasedTask
 from server.domain.rounds import Progress
 from server.models import Checkpoint, Image, Project, Round
@@ -103,6 +104,18 @@ class ProgressOut(BaseModel):
     total: int
     unit: str
     seconds_left: float | None
+
+
+class EstimateOut(BaseModel):
+    model_config = example({"seconds": 41.5, "disk_bytes": 120e6, "memory_bytes": 1_200_000_000, "judged_by": 3})
+    seconds: float | None = Field(description="Of work, by one worker.")
+    disk_bytes: float | None
+    memory_bytes: int | None = Field(description="What the measured round took at most: of the GPU, or on a CPU of the process.")
+    judged_by: int | None = Field(description="The number of the round that was measured; null before the first one is done.")
+
+    @classmethod
+    def of(cls, estimate: Estimate | None) -> EstimateOut:
+        return cls(**{name: getattr(estimate, name, None) for name in cls.model_fields})
 
 
 class DuelOut(BaseModel):

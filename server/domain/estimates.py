@@ -1,7 +1,8 @@
-"""How long a round will take and how much disk it fills, judged by the latest round of its kind that is done.
+"""How long a round will take, how much disk it fills and memory it takes, judged by the latest of its kind that is done.
 
 Time grows with the work: chains times denoising steps where images are drawn, groups times epochs where they train. So does
-the disk that images fill; a checkpoint is as large as the one before.
+the disk that images fill; a checkpoint is as large as the one before. Memory is what the measured round took at most: more
+prompts or groups are more batches, not larger ones.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
+from server.domain import pairs
 from server.models import Checkpoint, Group, Job, Project, Round, State
 from server.storage import Storage
 
@@ -27,11 +29,24 @@ WORK = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """`judged_by`: the number of the round that was measured."""
+    """`judged_by`: the number of the round that was measured; `memory_bytes` of one worker, None where it was not measured."""
 
     seconds: float
-    bytes: float
+    disk_bytes: float
+    memory_bytes: int | None
     judged_by: int
+
+
+def planned(session: Session, project: Project, kind: str, asked: Mapping[str, Any]) -> dict[str, int]:
+    """The sizes of a round as its row would hold them, where some are asked for and the rest are the defaults."""
+    steps = asked.get("num_inference_steps", project.sampling["num_inference_steps"])
+    if kind == "sample":
+        images = asked.get("images_per_prompt", project.sampling["images_per_prompt"])
+        return {"prompts": asked.get("count", 12), "images_per_prompt": images, "num_inference_steps": steps}
+    if kind == "duel":
+        return {"items": asked.get("count", 20) * asked.get("seeds", 1), "num_inference_steps": steps}
+    groups = pairs.usable_pairs(session, project, asked.get("votes", "all")).groups
+    return {"groups": groups, "epochs": asked.get("epochs", 1)}
 
 
 def estimate(session: Session, storage: Storage, project: Project, kind: str, params: Mapping[str, Any]) -> Estimate | None:
@@ -42,7 +57,8 @@ def estimate(session: Session, storage: Storage, project: Project, kind: str, pa
         return None
     share = _work(kind, params) / work
     filled = _bytes(session, storage, measured) * (1 if kind == "training" else share)
-    return Estimate(share * _seconds(session, measured), filled, measured.number)
+    memory = session.scalar(select(func.max(Job.memory_bytes)).where(Job.round_id == measured.id))
+    return Estimate(share * _seconds(session, measured), filled, memory, measured.number)
 
 
 def _work(kind: str, params: Mapping[str, Any]) -> int:

@@ -68,9 +68,10 @@ def require_claim(session: Session, claim: Claim) -> None:
     _update_or_lose(session, claim, lease_expires_at=_lease_end())
 
 
-def finish(session: Session, claim: Claim) -> None:
-    """The job is done; where its round is too, the checkpoint that it trained comes into use."""
-    _update_or_lose(session, claim, state=State.DONE, finished_at=now(), lease_expires_at=None, progress_done=Job.progress_total)
+def finish(session: Session, claim: Claim, memory_bytes: int | None = None) -> None:
+    """The job is done, and took so much memory; where its round is done too, the checkpoint that it trained comes into use."""
+    done = {"state": State.DONE, "finished_at": now(), "lease_expires_at": None, "progress_done": Job.progress_total}
+    _update_or_lose(session, claim, **done, memory_bytes=memory_bytes)
     _settle(session, claim.round_id)
     round_ = session.get_one(Round, claim.round_id)
     if round_.state == State.DONE:

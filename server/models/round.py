@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from server.models.base import Base, Identified
@@ -47,7 +47,8 @@ class Job(Identified, Base):
     last asked for the job.
 
     kind: sample (a chunk of prompts), train, duel (a chunk of prompts). `payload` is all a worker needs besides the
-    round; `progress_done` of `progress_total` are `progress_unit`s.
+    round; `progress_done` of `progress_total` are `progress_unit`s. `memory_bytes`: the most that the attempt which
+    succeeded took at once, of the device's memory; on a CPU, of the process's.
     """
 
     __tablename__ = "jobs"
@@ -66,6 +67,7 @@ class Job(Identified, Base):
     progress_done: Mapped[int] = mapped_column(default=0)
     progress_total: Mapped[int] = mapped_column(default=0)
     progress_unit: Mapped[str] = mapped_column(String(40), default="")
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     error: Mapped[str] = mapped_column(Text, default="")
     round: Mapped[Round] = relationship(back_populates="jobs")
 

@@ -9,12 +9,13 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
 from server.deps import get_storage
-from server.domain import estimates, pairs, projects
+from server.domain import estimates, projects
 from server.models import Project
 from server.pages.templating import answer, duration, size
 from server.pages.visit import Visiting
 from server.settings import get_settings
 
+SIZES = ("count", "images_per_prompt", "num_inference_steps", "seeds", "epochs")
 router = APIRouter(prefix="/p/{project_id}/estimate")
 
 
@@ -27,24 +28,20 @@ def show(project_id: str, kind: Literal["sample", "training", "duel"], visit: Vi
 def sentence(session: Session, project: Project, kind: str, typed: dict[str, str]) -> str:
     """Empty where what was typed is no number yet, or where there is nothing to do."""
     try:
-        params = _params(session, project, kind, typed)
+        params = estimates.planned(session, project, kind, _asked(typed))
     except ValueError:
         return ""
     if not all(params.values()):
         return ""
     found = estimates.estimate(session, get_storage(get_settings()), project, kind, params)
     if found is None:
-        return "No round measured yet: the first one tells how long it takes and how much disk it fills."
-    return f"About {duration(found.seconds)} and {size(found.bytes)} of disk, judging by round {found.judged_by}."
+        return "No round measured yet: the first one tells how long it takes, how much disk it fills and how much memory."
+    costs = [duration(found.seconds), f"{size(found.disk_bytes)} of disk"]
+    costs += [f"{size(found.memory_bytes)} of memory"] if found.memory_bytes else []
+    return f"About {', '.join(costs[:-1])} and {costs[-1]}, judging by round {found.judged_by}."
 
 
-def _params(session: Session, project: Project, kind: str, typed: dict[str, str]) -> dict[str, Any]:
-    """As the round's row would hold them."""
-    steps = int(typed.get("num_inference_steps", project.sampling["num_inference_steps"]))
-    if kind == "sample":
-        images = int(typed.get("images_per_prompt", project.sampling["images_per_prompt"]))
-        return {"prompts": int(typed.get("count", 12)), "images_per_prompt": images, "num_inference_steps": steps}
-    if kind == "duel":
-        return {"items": int(typed.get("count", 20)) * int(typed.get("seeds", 1)), "num_inference_steps": steps}
-    votes = "new" if typed.get("votes") == "new" else "all"
-    return {"groups": pairs.usable_pairs(session, project, votes).groups, "epochs": int(typed.get("epochs", 1))}
+def _asked(typed: dict[str, str]) -> dict[str, Any]:
+    """The numbers of the form; ValueError where one is none."""
+    sizes = {name: int(typed[name]) for name in SIZES if name in typed}
+    return sizes | {"votes": "new" if typed.get("votes") == "new" else "all"}

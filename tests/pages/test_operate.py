@@ -75,11 +75,13 @@ def test_the_forms_tell_what_a_launch_will_cost(project: Project, alice: User, b
     end = now()
     times = {"started_at": end - timedelta(seconds=40), "finished_at": end}
     params = {"prompts": 12, "images_per_prompt": 6, "num_inference_steps": 20}
-    factories.job(factories.round_(project, number=3, params=params, **times), state=State.DONE, **times)
+    factories.job(
+        factories.round_(project, number=3, params=params, **times), state=State.DONE, memory_bytes=1_200_000_000, **times
+    )
     factories.commit()
 
-    assert "About 40 s and 0.0 kB of disk, judging by round 3." in browser.get(f"/p/{project.id}").text
-    assert browser.get(f"{path}?count=36&images_per_prompt=6").text == "About 2 min and 0.0 kB of disk, judging by round 3."
+    assert "About 40 s, 0.0 kB of disk and 1.2 GB of memory, judging by round 3." in browser.get(f"/p/{project.id}").text
+    assert browser.get(f"{path}?count=36&images_per_prompt=6").text.startswith("About 2 min, 0.0 kB of disk and 1.2 GB")
     assert browser.get(f"{path}?count=").text == ""
 
 

@@ -149,10 +149,11 @@ def _read(path: Path) -> bytes:
 def test_a_number_that_is_no_number_becomes_a_gap_in_the_plot(claim: Claim, child_runs: Any) -> None:
     child_runs(
         "import json, pathlib, sys\n"
-        "print(json.dumps({'step': 1, 'total': 1, 'values': {'loss': float('nan'), 'kl': 0.5}}))\n"
+        "print(json.dumps({'step': 1, 'total': 1, 'values': {'loss': float('nan'), 'kl': 0.5}, 'memory_bytes': 7}))\n"
         "folder = pathlib.Path(sys.argv[1]); folder.mkdir(); (folder / 'manifest.json').write_text('{}')\n"
     )
     with Heartbeat(claim) as beat:
         launch.train(claim, beat, None)
+    assert beat.memory_bytes == 7
     [values] = rows(select(Metric.values))
     assert values == {"loss": None, "kl": 0.5, "at": pytest.approx(time.time(), abs=60)}

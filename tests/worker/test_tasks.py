@@ -52,6 +52,7 @@ def test_a_finished_round_left_all_groups_with_their_trajectories(sample_round: 
     for job in jobs_of(sample_round):
         tasks.sample(job.id)
     assert ended(sample_round) == (State.DONE, "")
+    assert all((job.memory_bytes or 0) > 50e6 for job in jobs_of(sample_round)), "PyTorch alone takes more"
     groups = groups_of(sample_round)
     assert [(group.position, group.prompt) for group in groups] == list(enumerate(PROMPTS))
     for group in groups:

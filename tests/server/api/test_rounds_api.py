@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from server.api import events
 from server.domain import people
-from server.models import Job, Metric, Project, Round, RoundVote, State
+from server.models import Job, Metric, Project, Round, RoundVote, State, now
 from tests import factories
 from tests.queries import recorded_queries
 
@@ -344,3 +345,21 @@ class TestEvents:
         client.app.state.stopping.set()  # type: ignore[attr-defined]
         with client.stream("GET", f"/api/v1/rounds/{round_.id}/events", headers=boss) as answer:
             assert answer.read() == b""
+
+
+def test_what_a_round_would_cost(client: TestClient, project: Project, boss: dict[str, str], annotator: dict[str, str]) -> None:
+    path = f"/api/v1/projects/{project.id}/estimates"
+    nothing = {"seconds": None, "disk_bytes": None, "memory_bytes": None, "judged_by": None}
+    assert [client.get(f"{path}/{kind}", headers=boss).json() for kind in ("sample", "training", "duel")] == [nothing] * 3
+    times = {"started_at": now() - timedelta(seconds=40), "finished_at": now()}
+    params = {"prompts": 12, "images_per_prompt": 6, "num_inference_steps": 20}
+    row = factories.round_(project, params=params, **times)
+    factories.job(row, state=State.DONE, memory_bytes=1_000_000, **times)
+    factories.commit()
+    found = client.get(f"{path}/sample?count=24&num_inference_steps=40", headers=boss).json()
+    assert found == {
+        "seconds": pytest.approx(160, abs=1), "disk_bytes": 0, "memory_bytes": 1_000_000, "judged_by": row.number,
+    }  # fmt: skip
+    assert client.get(f"{path}/sample", headers=annotator).status_code == 403
+    assert client.get(f"{path}/sample?count=0", headers=boss).json()["detail"] == "count must be at least 1, you sent 0."
+    assert client.get(f"{path}/dance", headers=boss).status_code == 422

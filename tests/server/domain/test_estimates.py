@@ -43,8 +43,8 @@ def test_time_and_disk_grow_with_the_work(session: Session, project: Project, st
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"0" * 1000)
     twice = SAMPLE | {"prompts": 8}
-    assert estimate(session, storage, project, "sample", SAMPLE) == Estimate(40, 2000, row.number)
-    assert estimate(session, storage, project, "sample", twice) == Estimate(80, 4000, row.number)
+    assert estimate(session, storage, project, "sample", SAMPLE) == Estimate(40, 2000, None, row.number)
+    assert estimate(session, storage, project, "sample", twice) == Estimate(80, 4000, None, row.number)
 
 
 def test_a_night_between_cancel_and_retry_is_not_work(session: Session, project: Project, storage: Storage) -> None:
@@ -61,4 +61,14 @@ def test_training_takes_longer_with_more_groups_and_fills_one_checkpoint(
     made = factories.checkpoint(project, round_id=row.id)
     storage.checkpoint(made.key).mkdir(parents=True)
     (storage.checkpoint(made.key) / "weights").write_bytes(b"0" * 500)
-    assert estimate(session, storage, project, "training", {"groups": 20, "epochs": 1}) == Estimate(60, 500, row.number)
+    assert estimate(session, storage, project, "training", {"groups": 20, "epochs": 1}) == Estimate(60, 500, None, row.number)
+
+
+def test_memory_is_that_of_the_hungriest_job(session: Session, project: Project, storage: Storage) -> None:
+    row = measured(project)
+    for memory_bytes in (2_000, 3_000):
+        factories.job(row, state=State.DONE, memory_bytes=memory_bytes)
+    for prompts in (4, 8):
+        found = estimate(session, storage, project, "sample", SAMPLE | {"prompts": prompts})
+        assert found is not None
+        assert found.memory_bytes == 3_000
