@@ -38,7 +38,8 @@ export class Stage {
     pick.dataset.name = `Image ${index + 1} of ${task.images.length}`;
     pick.querySelector(".badge").textContent = index + 1;
     pick.querySelector("img").replaceWith(task.elements[index]);
-    tile.querySelector(".words").open = true;
+    const words = tile.querySelector(".words");
+    if (words) words.open = true;
     for (const word of tile.querySelectorAll(".word input")) {
       word.value = `${image.id}${word.value}`;
       word.setAttribute("aria-label", `${word.parentElement.textContent.trim()}, image ${index + 1}`);
