@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import is_current
@@ -86,6 +89,31 @@ def model() -> Check:
             "model", False, f"There is no diffusers pipeline in {place} (model_index.json is missing). Correct D3PO_BASE_MODEL."
         )
     return Check("model", True, f"{settings.base_model}: {place}")
+
+
+def versions() -> Check:
+    """Do the installed packages fit? Those of a worker count where there is PyTorch."""
+    extra = "worker" if importlib.util.find_spec("torch") else ""
+    try:
+        needed = [Requirement(line) for line in metadata.requires("d3po") or ()]
+    except metadata.PackageNotFoundError:
+        return Check("versions", False, "d3po itself is not installed here. Run `make setup`, or install it with pip.")
+    wrong = [
+        told for each in needed if (each.marker is None or each.marker.evaluate({"extra": extra})) and (told := _unfit(each))
+    ]
+    if wrong:
+        return Check("versions", False, f"{'; '.join(wrong)}. Run `make setup`, or install requirements.lock with pip.")
+    return Check("versions", True, f"d3po {metadata.version('d3po')} on Python {platform.python_version()}, all packages fit")
+
+
+def _unfit(needed: Requirement) -> str:
+    """What is wrong with a package; empty where nothing is."""
+    try:
+        found = metadata.version(needed.name)
+    except metadata.PackageNotFoundError:
+        return f"{needed.name} is missing"
+    fits = needed.specifier.contains(found, prereleases=True)
+    return "" if fits else f"{needed.name} is {found}, it must be {needed.specifier}"
 
 
 READY: tuple[Callable[[], Check], ...] = (database, broker, disk)

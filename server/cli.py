@@ -129,8 +129,8 @@ def _rounds_table(found: list[Round], progress: dict[str, rounds.Progress]) -> T
 
 @app.command()
 def doctor() -> None:
-    """Check database, broker, disk, model and device; say how to mend what is wrong."""
-    found = [check() for check in (*checks.READY, checks.model, checks.device)]
+    """Check database, broker, disk, model, device and versions; say how to mend what is wrong."""
+    found = [check() for check in (*checks.READY, checks.model, checks.device, checks.versions)]
     for check in found:
         shown.print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.detail}", markup=False, soft_wrap=True)
     if not all(check.ok for check in found):

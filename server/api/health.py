@@ -17,7 +17,20 @@ def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "Something is missing; `detail` says what and how to mend it."}})
+READY = {"status": "ok", "checks": {"disk": {"name": "disk", "ok": True, "detail": "120 GB free"}}}
+MISSING = {"status": "unavailable", "checks": {}, "error": "unavailable", "detail": "The database has an old schema or none."}
+
+
+@router.get(
+    "/readyz",
+    responses={
+        200: {"content": {"application/json": {"example": READY}}},
+        503: {
+            "description": "Something is missing; `detail` says what and how to mend it.",
+            "content": {"application/json": {"example": MISSING}},
+        },
+    },
+)
 def ready() -> JSONResponse:
     """Database, broker and disk can be used."""
     found = [check() for check in checks.READY]

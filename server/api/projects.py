@@ -16,6 +16,11 @@ from server.domain import checkpoints, exports, projects, stats
 from server.domain.stats import ProjectStats
 
 router = APIRouter(tags=["projects"])
+STATS = {
+    "groups": 24, "tasks": 24, "tasks_waiting": 9, "tasks_set_aside": 0, "votes": 16, "counted": 15, "surplus": 1,
+    "usable": {"votes": 15, "groups": 12, "pairs": 60, "ties": 2, "all_bad": 1, "disagreements": 0}, "agreement": 0.8,
+    "annotators": [{"name": "Alice", "votes": 16, "median_seconds": 2.4}], "position_bias": [3, 2, 3, 2, 1, 2],
+}  # fmt: skip
 
 
 class NewProject(BaseModel):
@@ -67,7 +72,7 @@ def change(project_id: str, body: ProjectChange, session: DbSession, user: Curre
     return ProjectOut.of(project, checkpoints.current(session, project))
 
 
-@router.get("/projects/{project_id}/stats")
+@router.get("/projects/{project_id}/stats", responses={200: {"content": {"application/json": {"example": STATS}}}})
 def read_stats(project_id: str, session: DbSession, user: CurrentUser) -> ProjectStats:
     """Usable pairs, lost signal, agreement, speed and position bias. Operators only: annotators stay blind."""
     return stats.project_stats(session, projects.open_for(session, user, project_id, "operator"))

@@ -174,6 +174,7 @@ class ReceiptOut(BaseModel):
 
 
 class RetractionOut(BaseModel):
+    model_config = example({"vote_id": "0b8f7c0e-5d0e-4c51-9a53-3e3f1a1f7a10", "task": None})
     vote_id: str
     task: TaskOut | None = Field(description="The task, leased again; null where somebody else's vote fills the slot by now.")
 

@@ -7,6 +7,7 @@ written only for a file that is on disk.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from server.domain.jobs import Claim, require_claim
-from server.models import Checkpoint, Group, Image, Metric, Project, Round, Task
+from server.models import Checkpoint, Group, Image, Metric, Project, Round, Task, new_id
+
+_chance = random.SystemRandom()
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def record_group(
     group = Group(
         project_id=project.id, round_id=claim.round_id, position=position, prompt=prompt,
         trajectory_key=trajectory_key, trajectory_sha256=trajectory_sha256,
-        images=[Image(position=index, **vars(image)) for index, image in enumerate(images)],
+        images=_images(images),
     )  # fmt: skip
     session.add(group)
     session.flush()
@@ -62,6 +65,14 @@ def record_group(
         session.add(Task(project_id=project.id, group_id=group.id, mode=project.mode, votes_wanted=project.votes_per_task))
         session.flush()
     return group
+
+
+def _images(drawn: Iterable[DrawnImage]) -> list[Image]:
+    """Ids of one moment sort as they were made; in an order of chance they do not tell a voter which side of a duel is which."""
+    made = list(drawn)
+    ids = [new_id() for _ in made]
+    _chance.shuffle(ids)
+    return [Image(id=ids[index], position=index, **vars(image)) for index, image in enumerate(made)]
 
 
 def record_metrics(session: Session, claim: Claim, rows: Mapping[int, dict[str, Any]]) -> None:

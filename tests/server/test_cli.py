@@ -186,7 +186,8 @@ def test_doctor_names_what_is_wrong(d3po: D3po, monkeypatch: pytest.MonkeyPatch)
     status, shown, _ = d3po("doctor")
     assert status == 1
     assert [line.split(":")[0] for line in shown.splitlines()] == [
-        "ok    database", "ok    broker", "ok    disk", "FAIL  model", "ok    device"
+        "ok    database", "ok    broker", "ok    disk", "FAIL  model", "ok    device",
+        "ok    versions",
     ]  # fmt: skip
 
 

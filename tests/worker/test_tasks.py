@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,21 @@ def test_the_next_sample_round_draws_with_the_checkpoint(
     assert {image.checkpoint_id for image in group.images} == {trained.id}
     header = Trajectory.load(storage().trajectory(group.trajectory_key or ""), group.trajectory_sha256).header
     assert header.policy == trained.manifest["weights"]
+
+
+def test_a_checkpoint_whose_files_are_lost_is_told(project: Project, alice: User, session: Session) -> None:
+    lost = factories.checkpoint(project)
+    round_ = rounds.request_sample_round(session, alice, project, SAMPLING, PROMPTS)
+    factories.commit()
+    for job in jobs_of(round_):
+        tasks.sample(job.id)
+    state, message = ended(round_)
+    assert (state, message.startswith(f"The checkpoint {storage().checkpoint(lost.key)} has no ")) == (State.FAILED, True)
+
+
+def test_a_group_whose_trajectory_is_lost_is_told(training_round: Round) -> None:
+    shutil.rmtree(storage().root / "trajectories")
+    tasks.train(jobs_of(training_round)[0].id)
+    state, message = ended(training_round)
+    assert (state, message.startswith(f"The trajectory {storage().root / 'trajectories'}/")) == (State.FAILED, True)
+    assert message.endswith(" is not there. The votes are kept. Retry tries again with the same settings.")

@@ -108,3 +108,14 @@ def test_a_missing_model_folder_is_told(settings: object, monkeypatch: pytest.Mo
     get_settings.cache_clear()
     check = checks.model()
     assert (check.ok, "/nowhere/stable-diffusion" in check.detail) == (False, True)
+
+
+def test_packages_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = ["pillow>=11", "rich>=999", "nothing-like-this>=1", 'also-nothing>=1; extra == "dev"']
+    monkeypatch.setattr(checks.metadata, "requires", lambda name: needed)
+    found = checks.versions()
+    assert (found.ok, found.detail) == (
+        False,
+        f"rich is {checks.metadata.version('rich')}, it must be >=999; nothing-like-this is missing. "
+        "Run `make setup`, or install requirements.lock with pip.",
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+
+from tests import factories
 
 CONTRACT = {
     ("post", "/projects"), ("get", "/projects/{project_id}"), ("post", "/projects/{project_id}/sample-rounds"),
@@ -54,6 +57,41 @@ def test_every_body_has_an_example(document: dict[str, Any]) -> None:
         if "requestBody" in operation:
             name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
             assert schemas[name].get("examples"), (verb, path)
+
+
+def test_every_answer_has_an_example(document: dict[str, Any]) -> None:
+    """Its own, or that of the thing it is, or of the things it lists."""
+    schemas = document["components"]["schemas"]
+
+    def named(schema: dict[str, Any]) -> dict[str, Any]:
+        return schemas[schema["$ref"].rsplit("/", 1)[1]] if "$ref" in schema else schema
+
+    def is_shown(schema: dict[str, Any]) -> bool:
+        one = named(schema)
+        listed = one.get("items") or one.get("properties", {}).get("items", {}).get("items")
+        return bool(one.get("examples")) or (listed is not None and is_shown(listed))
+
+    for verb, path, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            content = answer.get("content", {}).get("application/json")
+            if status < "300" and content is not None:
+                assert "example" in content or is_shown(content["schema"]), (verb, path)
+
+
+def test_an_id_that_nothing_has_is_not_found(client: TestClient, document: dict[str, Any]) -> None:
+    """Every path with the body of its own example, asked by somebody who may do everything."""
+    root, schemas = factories.bearer(factories.admin()), document["components"]["schemas"]
+    for verb, path, operation in operations(document):
+        if "{" not in path:
+            continue
+        body, query = None, {"format": "votes"} if path.endswith("/export") else {}
+        if "requestBody" in operation:
+            name = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+            body = schemas[name]["examples"][0]
+        for unknown in ("0" * 32, "1", "ÿ", "a" * 4000):
+            url = re.sub(r"\{kind\}", "sample", path)
+            answer = client.request(verb, re.sub(r"\{\w+\}", unknown, url), json=body, params=query, headers=root)
+            assert (answer.status_code, answer.json()["error"]) == (404, "not_found"), (verb, path, answer.text)
 
 
 def test_every_operation_says_how_to_sign_in(document: dict[str, Any]) -> None:

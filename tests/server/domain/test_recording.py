@@ -61,6 +61,15 @@ def test_a_group_lands_whole_and_votable(project: Project) -> None:
         assert (task.group_id, task.mode, task.votes_wanted, task.closed_at) == (group.id, "best", 2, None)
 
 
+def test_the_ids_of_a_duels_images_do_not_tell_which_side_they_are(project: Project) -> None:
+    claim = claim_on(project, "duel")
+    groups = [add_group(claim, position, trajectory_key=None, trajectory_sha256=None) for position in range(24)]
+    with db.read_scope() as session:
+        orders = {tuple(sorted(image.id for image in session.get_one(Group, group.id).images)) ==
+                  tuple(image.id for image in session.get_one(Group, group.id).images) for group in groups}  # fmt: skip
+    assert orders == {True, False}
+
+
 def test_a_group_is_recorded_once(project: Project) -> None:
     claim = claim_on(project, "sample")
     first = add_group(claim)
