@@ -53,7 +53,9 @@ def import_(
         with told.status("Writing its rows"), db.session_scope() as session:
             project = restore.put_rows(session, archive)
     told.print(
-        f"{project.name} is here, with {written} new files. `d3po user link NAME` lets one of its people in.", markup=False
+        f"{project.name} is here, with {written} new files. `d3po user link NAME` lets one of its people in.",
+        markup=False,
+        soft_wrap=True,
     )
     if project.base_model not in get_settings().base_models:
         told.print(f"Its base model {project.base_model} is not in D3PO_BASE_MODELS here: nothing can be drawn until it is.")

@@ -68,7 +68,7 @@ class RoundOut(BaseModel):
         {"id": ID, "project_id": ID, "number": 3, "kind": "sample", "state": "running", "message": "",
          "params": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5, "eta": 1, "seed": 7, "prompts": 12},
          "checkpoint_id": "base", "opponent_id": None,
-         "progress": {"done": 4, "total": 12, "unit": "groups", "seconds_left": 31.5},
+         "progress": {"done": 4, "total": 12, "unit": "groups", "seconds_left": 31.5, "workers": ["gpu1:4711"], "silent": False},
          "result": None, "created_at": TIME, "started_at": TIME, "finished_at": None}
     )  # fmt: skip
     id: str
@@ -104,6 +104,8 @@ class ProgressOut(BaseModel):
     total: int
     unit: str
     seconds_left: float | None
+    workers: list[str] = Field(description="Which run its jobs now, as host:process.")
+    silent: bool = Field(description="None of them was heard of within its lease; the next worker takes over.")
 
 
 class EstimateOut(BaseModel):

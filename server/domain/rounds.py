@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from statistics import median
@@ -34,7 +34,8 @@ STEPS_BEFORE_JUDGING = 3
 @dataclass(frozen=True)
 class Progress:
     """`done` of `total` `unit`s; `seconds_left` is an estimate, None while there is nothing to estimate from. Training may
-    end before its last step, so for it the estimate is a bound: `at_most`."""
+    end before its last step, so for it the estimate is a bound: `at_most`. `workers` run its jobs now; `silent` where none of
+    them was heard of within its lease."""
 
     done: int
     total: int
@@ -43,6 +44,8 @@ class Progress:
     state: State
     message: str
     at_most: bool = False
+    workers: tuple[str, ...] = ()
+    silent: bool = False
 
 
 def open_for(session: Session, user: User, round_id: str, role: Role) -> Round:
@@ -162,11 +165,21 @@ def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress
     for job in session.scalars(select(Job).where(Job.round_id.in_(ids)).execution_options(populate_existing=True)):
         jobs[job.round_id].append(job)
     return {
-        round_.id: _training(session, round_, jobs[round_.id], steps.get(round_.id, 0))
-        if round_.kind == "training"
-        else _drawing(round_, jobs[round_.id], groups.get(round_.id, 0))
+        round_.id: replace(
+            _training(session, round_, jobs[round_.id], steps.get(round_.id, 0))
+            if round_.kind == "training"
+            else _drawing(round_, jobs[round_.id], groups.get(round_.id, 0)),
+            **_workers(jobs[round_.id]),
+        )
         for round_ in rounds
     }
+
+
+def _workers(jobs: list[Job]) -> dict[str, Any]:
+    running = [job for job in jobs if job.state == State.RUNNING]
+    silent = [job for job in running if job.lease_expires_at is not None and job.lease_expires_at < now()]
+    names = tuple(sorted({job.worker for job in running if job.worker}))
+    return {"workers": names, "silent": bool(running) and len(silent) == len(running)}
 
 
 def _drawing(round_: Round, jobs: list[Job], groups: int) -> Progress:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sqlalchemy.orm import Session
 
-from server.models import Metric, Project, State, User
+from server.models import Metric, Project, State, User, now
 from server.storage import Storage
 from tests import factories
 from tests.pages.conftest import Browse
@@ -108,3 +110,19 @@ def test_no_cell_of_a_table_is_a_formula(project: Project, alice: User, browse: 
     table = browse(alice).get(f"/rounds/{row.id}/metrics.csv").text
 
     assert table.splitlines() == ["step,'=1+1,note", "1,-0.5,'@SUM(A1)"]
+
+
+def test_a_running_round_tells_its_worker_and_when_that_one_is_silent(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project, state=State.RUNNING)
+    job = factories.job(row, state=State.RUNNING, worker="gpu1:4711", lease_expires_at=now() + timedelta(seconds=20))
+    browser = browse(alice)
+    page = browser.get(f"/rounds/{row.id}").text
+    assert ("On gpu1:4711." in page, "Nothing was heard" in page) == (True, False)
+
+    job.lease_expires_at = now() - timedelta(seconds=1)
+    factories.commit()
+
+    assert (
+        "Nothing was heard of its worker (gpu1:4711) for a while. What is finished is kept;"
+        in browser.get(f"/rounds/{row.id}").text
+    )

@@ -103,7 +103,14 @@ class TestSampleRounds:
         made = sample(client, project, boss, prompts=prompts, images_per_prompt=4, seed=7).json()
         assert (made["kind"], made["state"], made["number"], made["checkpoint_id"]) == ("sample", "queued", 1, "base")
         assert made["params"] | {"images_per_prompt": 4, "seed": 7, "prompts": 10} == made["params"]
-        assert made["progress"] == {"done": 0, "total": 10, "unit": "groups", "seconds_left": None}
+        assert made["progress"] == {
+            "done": 0,
+            "total": 10,
+            "unit": "groups",
+            "seconds_left": None,
+            "workers": [],
+            "silent": False,
+        }
         payloads = sorted(session.scalars(select(Job.payload)), key=lambda payload: payload["first_position"])
         assert [(payload["first_position"], len(payload["prompts"])) for payload in payloads] == [(0, 1), (1, 2), (3, 4), (7, 3)]
         assert [prompt for payload in payloads for prompt in payload["prompts"]] == prompts
