@@ -48,9 +48,12 @@ class PeakMemory:
 
 
 def account_exactly() -> None:
-    """Make the C library give freed memory back at once, so that what this process holds is what it uses."""
+    """Make the C library give freed memory back at once, so that what this process holds is what it uses.
+
+    It slows allocation, so times are taken in another process. Larger blocks left on the heap would hide under smaller ones.
+    """
     library = ctypes.CDLL(None)
-    library.mallopt(M_MMAP_THRESHOLD, 2**16)
+    library.mallopt(M_MMAP_THRESHOLD, 2**14)
     library.malloc_trim(0)
 
 

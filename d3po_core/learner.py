@@ -27,6 +27,7 @@ from d3po_core.trajectory import Trajectory
 from d3po_core.transfer import to_device
 
 EXACT_KL_EVERY = 10
+"""Updates; of these it is computed for the first item of each process."""
 
 
 class Learner:
@@ -61,7 +62,7 @@ class Learner:
         Raises NotFinite, with the weights as they were, if the gradient is not finite.
         """
         exact = number % EXACT_KL_EVERY == 0
-        seen = [self.add_gradient(visit, 1 / update.items, exact) for visit in update.visits]
+        seen = [self.add_gradient(visit, 1 / update.items, exact and k == 0) for k, visit in enumerate(update.visits)]
         self.sum_over_processes()
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.parameters, self.params.max_grad_norm)

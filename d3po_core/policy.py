@@ -93,9 +93,10 @@ class LoraPolicy:
         try:
             yield
         finally:
-            if not self._has_reference:
+            if self._has_reference:
+                self._switch_to(ADAPTER)
+            else:
                 self.denoiser.module.enable_adapters()
-            self._switch_to(ADAPTER)
 
     def _switch_to(self, name: str) -> None:
         self.denoiser.module.set_adapter(name)
