@@ -72,6 +72,14 @@ def set_aside(session: Session, project: Project) -> int:
     return _count(session, _wanting(project).where(~_useful(session, project)))
 
 
+def surplus(session: Session, project: Project) -> int:
+    """Votes beyond the wanted ones: kept, and not counted."""
+    live = select(func.count()).select_from(Vote).join(Task, Task.id == Vote.task_id)
+    live = live.where(Task.project_id == project.id, Vote.outcome.in_(SIGNAL), is_live())
+    counted = select(func.count()).select_from(counted_ids(Task.project_id == project.id).subquery())
+    return _count(session, live) - _count(session, counted)
+
+
 def _wanting(project: Project) -> Select[int]:
     open_ = (Task.project_id == project.id, Task.closed_at.is_(None), live_signals() < Task.votes_wanted)
     return select(func.count()).select_from(Task).where(*open_)

@@ -48,6 +48,7 @@ class Overview:
     fresh: Usable
     waiting: int
     set_aside: int
+    surplus: int
     current: Checkpoint | None
     duel: DuelResult | None
     duelled: tuple[Checkpoint | None, Checkpoint | None]
@@ -64,6 +65,7 @@ def read(session: Session, project: Project) -> Overview:
         fresh=pairs.usable_pairs(session, project, "new"),
         waiting=stats.waiting(session, project),
         set_aside=stats.set_aside(session, project),
+        surplus=stats.surplus(session, project),
         current=checkpoints.current(session, project),
         duel=duels.result(session, duel) if duel else None,
         duelled=opponents(session, duel) if duel else (None, None),
@@ -131,6 +133,7 @@ def _vote(seen: Overview) -> Stage:
     lines = [f"on images that {the(seen.current)} drew", waiting]
     if seen.set_aside:
         lines.append(f"{_count(seen.set_aside, 'group')} of another policy set aside: no round can train on them now")
+    lines += [f"{_count(seen.surplus, 'vote')} beyond the wanted ones: kept, not counted"] if seen.surplus else []
     lines += [f"lost: {seen.usable.lost}"] if seen.usable.lost else []
     return Stage("Vote", f"/p/{seen.project.id}/vote", _count(seen.usable.pairs, "pair"), lines)
 

@@ -32,13 +32,14 @@ class Arriving:
 
 
 @router.get("")
-def show(project_id: str, visit: Leasing) -> HTMLResponse:
+def show(project_id: str, visit: Leasing, late: bool = False) -> HTMLResponse:
+    """`late`: the vote before was surplus."""
     project = projects.open_for(visit.session, visit.user, project_id, "annotator")
     leased = voting.lease_tasks(visit.session, visit.user, project, 1)
     task = leased[0] if leased else None
     return visit.page(
         "vote.html", project, task=task, task_json=_as_json(task), vote_id=str(uuid4()), flags=project.flags,
-        shown_at=now().isoformat(),
+        shown_at=now().isoformat(), late=late,
         last_vote_id=voting.last_vote_id(visit.session, visit.user, project), **_waiting(visit, project),
     )  # fmt: skip
 
@@ -59,8 +60,8 @@ def cast(
     shown = shown_order.split(",")
     seen = {"shown_order": shown, "shown_at": shown_at, "decided_at": now(), "flags": _flags(flag)}
     ballot = parse(Ballot, {"vote_id": vote_id, **_answer(choice, shown, place), **seen})
-    voting.cast_vote(visit.session, visit.user, task_id, ballot)
-    return RedirectResponse(f"/p/{project_id}/vote", status_code=303)
+    receipt = voting.cast_vote(visit.session, visit.user, task_id, ballot)
+    return RedirectResponse(f"/p/{project_id}/vote{'?late=true' if receipt.surplus else ''}", status_code=303)
 
 
 @router.post("/undo")

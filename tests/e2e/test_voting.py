@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from playwright.sync_api import Page, Route, expect
 from sqlalchemy import select
 
 from server.db import read_scope
-from server.models import Lease, Outcome, Project, User, Vote
+from server.models import Lease, Outcome, Project, User, Vote, now
 from server.storage import Storage
 from tests import factories
 from tests.e2e.conftest import make_task
@@ -341,6 +342,23 @@ def test_a_refused_vote_is_a_sentence_and_is_not_thrown_away(tasks: dict[str, An
     page.get_by_role("button", name="Try again").click()
 
     wait_for_votes(page, 1)
+    expect(page.locator("#notices")).to_be_empty()
+
+
+def test_a_vote_that_comes_too_late_is_kept_and_told(
+    tasks: dict[str, Any], project: Project, path: str, bob: User, visitor: Any
+) -> None:
+    page = visitor(bob).open(path)
+    prompt = loaded(page)
+    factories.vote(tasks[prompt], factories.annotator(project), slot_taken_at=now() - timedelta(minutes=1))
+    factories.commit()
+
+    page.keyboard.press("1")
+
+    expect(page.locator("#notices")).to_contain_text("That group had all its votes before yours came. Yours is kept,")
+    wait_for_votes(page, 2)
+    loaded(page)
+    page.keyboard.press("1")
     expect(page.locator("#notices")).to_be_empty()
 
 

@@ -125,3 +125,11 @@ def test_a_duel_shows_its_win_rate_with_the_interval(session: Session, project: 
     shown = stage(session, project, "Duel")
 
     assert (shown.figure, shown.lines) == ("75 % [30, 95]", [f"checkpoint {checkpoint.number} against the base model"])
+
+
+def test_votes_beyond_the_wanted_ones_are_shown(session: Session, project: Project, alice: User, bob: User) -> None:
+    task = factories.task(project)
+    for person in (alice, bob):
+        factories.vote(task, person)
+
+    assert "1 vote beyond the wanted ones: kept, not counted" in stage(session, project, "Vote").lines

@@ -60,6 +60,20 @@ def test_the_same_form_sent_twice_is_one_vote(project: Project, bob: User, brows
     assert [vote.outcome for vote in stored()] == [Outcome.TIE]
 
 
+def test_a_vote_that_comes_too_late_is_kept_and_told(project: Project, bob: User, browse: Browse) -> None:
+    task = factories.task(project)
+    form = form_of(task, "tie")
+    factories.vote(task, factories.annotator(project))
+    browser = browse(bob)
+
+    answer = browser.post(f"/p/{project.id}/vote", **form)
+
+    assert len(stored()) == 2
+    sentence = "That group had all its votes before yours came. Yours is kept,"
+    assert sentence in browser.get(answer.headers["location"]).text.partition("<template")[0]
+    assert sentence not in browser.get(f"/p/{project.id}/vote").text.partition("<template")[0]
+
+
 def test_undo_takes_the_vote_back_and_shows_its_task_again(project: Project, bob: User, browse: Browse) -> None:
     task, _ = factories.task(project), factories.task(project)
     form = form_of(task, "all_bad")

@@ -1,6 +1,6 @@
 // Votes and undos that the server has not confirmed yet, sent one after another in the order they were made.
 // Each has its own localStorage key, so they survive a reload and two tabs never overwrite each other. A vote carries
-// its own UUID, so sending it twice does no harm.
+// its own UUID, so sending it twice does no harm. Tells "change", and "stored" with what the server made of a vote.
 
 import { call, isOutdated } from "./api.js";
 
@@ -68,6 +68,7 @@ export class Outbox extends EventTarget {
       localStorage.removeItem(key);
       this.#pause = 500;
       this.#changed();
+      if (entry.body) this.dispatchEvent(new CustomEvent("stored", { detail: answer.data }));
       return true;
     }
     if (isFinal(answer)) {

@@ -52,6 +52,7 @@ function start() {
   byId("this-one").addEventListener("click", () => pick(stage.centred().value));
   byId("whole").addEventListener("click", wholeScreen);
   outbox.addEventListener("change", (event) => report(event.detail));
+  outbox.addEventListener("stored", (event) => notice("late", event.detail?.surplus ? byId("late").content.textContent : ""));
   addEventListener("pageshow", (event) => event.persisted && location.reload());
   document.body.classList.toggle("keys-known", keyVotes() >= KEYS_ARE_KNOWN_AFTER);
   show();
