@@ -13,7 +13,7 @@ from d3po_core.params import DuelParams, Params, SamplingParams, TrainingParams
 from server.api.problems import problems
 from server.api.shapes import Page, RoundOut
 from server.deps import CurrentUser, DbSession
-from server.domain import checkpoints, duels, projects, rounds
+from server.domain import checkpoints, closing, duels, projects, rounds
 from server.errors import parse
 from server.models import Round
 
@@ -116,6 +116,22 @@ def retry(round_id: str, session: DbSession, user: CurrentUser) -> RoundOut:
     """Runs what failed or was cancelled again; what is done stays done."""
     round_ = rounds.open_for(session, user, round_id, "operator")
     rounds.retry(session, user, round_)
+    return shown(session, [round_])[0]
+
+
+@router.post("/rounds/{round_id}/close", responses=problems(409))
+def close(round_id: str, session: DbSession, user: CurrentUser) -> RoundOut:
+    """Takes its groups out of the voting queue; what was voted counts, and what still arrives is kept and does not."""
+    round_ = rounds.open_for(session, user, round_id, "operator")
+    closing.close(session, user, round_)
+    return shown(session, [round_])[0]
+
+
+@router.post("/rounds/{round_id}/reopen", responses=problems(409))
+def reopen(round_id: str, session: DbSession, user: CurrentUser) -> RoundOut:
+    """Puts its groups back into the voting queue."""
+    round_ = rounds.open_for(session, user, round_id, "operator")
+    closing.reopen(session, user, round_)
     return shown(session, [round_])[0]
 
 

@@ -1,4 +1,4 @@
-"""The forms that launch, cancel and retry rounds. An empty field means the default.
+"""The forms that launch, cancel, retry and close rounds. An empty field means the default.
 
 What does not fit comes back as the operator's page, with the sentence in its form and everything that was typed.
 """
@@ -14,7 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
-from server.domain import checkpoints, projects, rounds
+from server.domain import checkpoints, closing, projects, rounds
 from server.errors import Conflict, Invalid, NotFound, TooLarge, parse
 from server.models import Project
 from server.pages import operate, training_fields
@@ -78,6 +78,20 @@ def cancel(round_id: str, visit: Visiting) -> RedirectResponse:
 def retry(round_id: str, visit: Visiting) -> RedirectResponse:
     row = rounds.open_for(visit.session, visit.user, round_id, "operator")
     rounds.retry(visit.session, visit.user, row)
+    return visit.back(f"/rounds/{row.id}")
+
+
+@router.post("/rounds/{round_id}/close")
+def close(round_id: str, visit: Visiting) -> RedirectResponse:
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    closing.close(visit.session, visit.user, row)
+    return visit.back(f"/rounds/{row.id}")
+
+
+@router.post("/rounds/{round_id}/reopen")
+def reopen(round_id: str, visit: Visiting) -> RedirectResponse:
+    row = rounds.open_for(visit.session, visit.user, round_id, "operator")
+    closing.reopen(visit.session, visit.user, row)
     return visit.back(f"/rounds/{row.id}")
 
 

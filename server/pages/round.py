@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from server.deps import Files, get_storage
-from server.domain import duels, projects, rounds
+from server.domain import closing, duels, projects, rounds
 from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
 from server.pages import live
@@ -76,6 +76,7 @@ def _logs(row: Round, storage: Storage) -> list[Path]:
 
 def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
     by = session.get(User, row.created_by) if row.created_by else None
+    waiting, closed = closing.wanting(session, row)
     return {
         "round": row,
         "progress": rounds.progress(session, row),
@@ -84,6 +85,8 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "has_log": bool(_logs(row, get_storage(get_settings()))),
         "charts": charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv"),
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
+        "waiting": waiting,
+        "closed": closed,
         "groups": _groups(session, row) if row.kind == "sample" else [],
     }
 

@@ -355,7 +355,7 @@ def test_a_vote_that_comes_too_late_is_kept_and_told(
 
     page.keyboard.press("1")
 
-    expect(page.locator("#notices")).to_contain_text("That group had all its votes before yours came. Yours is kept,")
+    expect(page.locator("#notices")).to_contain_text("That group was decided or closed before your vote came. It is kept,")
     wait_for_votes(page, 2)
     loaded(page)
     page.keyboard.press("1")

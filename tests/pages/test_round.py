@@ -126,3 +126,17 @@ def test_a_running_round_tells_its_worker_and_when_that_one_is_silent(project: P
         "Nothing was heard of its worker (gpu1:4711) for a while. What is finished is kept;"
         in browser.get(f"/rounds/{row.id}").text
     )
+
+
+def test_voting_on_a_round_is_closed_and_reopened(project: Project, alice: User, browse: Browse) -> None:
+    row = factories.round_(project)
+    factories.task(project, factories.group(project, round_id=row.id))
+    browser = browse(alice)
+    assert "1 group waits for votes." in browser.get(f"/rounds/{row.id}").text
+
+    assert browser.post(f"/rounds/{row.id}/close").status_code == 303
+    page = browser.get(f"/rounds/{row.id}").text
+    assert ("0 groups wait for votes, 1 closed." in page, "Reopen the voting on sample round" in page) == (True, True)
+
+    assert browser.post(f"/rounds/{row.id}/reopen").status_code == 303
+    assert "1 group waits for votes." in browser.get(f"/rounds/{row.id}").text

@@ -69,7 +69,7 @@ def test_a_vote_that_comes_too_late_is_kept_and_told(project: Project, bob: User
     answer = browser.post(f"/p/{project.id}/vote", **form)
 
     assert len(stored()) == 2
-    sentence = "That group had all its votes before yours came. Yours is kept,"
+    sentence = "That group was decided or closed before your vote came. It is kept,"
     assert sentence in browser.get(answer.headers["location"]).text.partition("<template")[0]
     assert sentence not in browser.get(f"/p/{project.id}/vote").text.partition("<template")[0]
 

@@ -19,6 +19,8 @@ from server.models import Job, Metric, Project, Round, RoundVote, State, now
 from tests import factories
 from tests.queries import recorded_queries
 
+VERBS = ("cancel", "retry", "close", "reopen")
+
 
 @pytest.fixture
 def project(session: Session) -> Project:
@@ -269,6 +271,17 @@ class TestCancelAndRetry:
         session.commit()
         assert client.post(f"/api/v1/rounds/{round_.id}/retry", headers=boss).status_code == 409
 
+    def test_its_groups_leave_the_queue_and_come_back(self, client: TestClient, project: Project, boss: Any) -> None:
+        round_ = factories.round_(project)
+        factories.task(project, factories.group(project, round_id=round_.id))
+        factories.commit()
+        queue, path = f"/api/v1/projects/{project.id}/tasks/next", f"/api/v1/rounds/{round_.id}"
+        assert client.post(f"{path}/close", headers=boss).json()["id"] == round_.id
+        assert client.post(queue, headers=boss).json() == []
+        assert client.post(f"{path}/close", headers=boss).json()["error"] == "conflict"
+        assert client.post(f"{path}/reopen", headers=boss).status_code == 200
+        assert len(client.post(queue, headers=boss).json()) == 1
+
     def test_annotators_may_neither_look_nor_touch(self, client: TestClient, project: Project, annotator: Any) -> None:
         round_ = factories.round_(project)
         factories.commit()
@@ -277,7 +290,7 @@ class TestCancelAndRetry:
             403,
             403,
         ]
-        assert [client.post(f"{path}/{verb}", headers=annotator).status_code for verb in ("cancel", "retry")] == [403, 403]
+        assert [client.post(f"{path}/{verb}", headers=annotator).status_code for verb in VERBS] == [403] * 4
         assert client.get(f"/api/v1/rounds/{'0' * 32}", headers=annotator).status_code == 404
 
 
