@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from d3po_core.trajectory import Trajectory
 from server.db import read_scope, session_scope
@@ -87,30 +86,3 @@ def test_a_training_round(
     with read_scope() as session:
         [made] = session.scalars(select(Checkpoint))
         assert (storage.checkpoint(made.key) / "manifest.json").is_file()
-
-
-def test_the_pictures_of_a_checkpoint(
-    disk: Disk, training_round: Round, alice: User, session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The checkpoint is there; only the pictures that show it are missing, and the retry draws just them."""
-    [job] = jobs_of(training_round)
-    draw = tasks.draw_pairs
-
-    def draw_on_a_full_disk(*arguments: object, **options: object) -> None:
-        disk.leave(0)
-        draw(*arguments, **options)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tasks, "draw_pairs", draw_on_a_full_disk)
-        tasks.train(job.id)
-    assert (
-        "is full. Free some space first. Checkpoint 1 is kept but not in use, and so are the votes." in ended(training_round)[1]
-    )
-
-    disk.free()
-    retry(training_round, alice)
-    tasks.train(job.id)
-    assert ended(training_round) == (State.DONE, "")
-    with read_scope() as reader:
-        assert len(reader.scalars(select(Checkpoint)).all()) == 1
-    assert len(groups_of(training_round)) == tasks.GALLERY_PROMPTS
