@@ -12,11 +12,12 @@ from typing import Any
 
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from d3po_core.denoisers.base import adapter_sha256
+from d3po_core.errors import ModelMissing
 from d3po_core.params import TrainingParams
 from d3po_core.policy import LoraPolicy, Policy
 
@@ -82,6 +83,16 @@ def _writer(config: LoraConfig, component: str) -> Callable[[dict[str, Tensor], 
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The manifest of a finished checkpoint; None where there is none yet."""
+    """The manifest of a finished checkpoint; None where there is none yet. Raises ModelMissing if it cannot be read."""
     path = folder / MANIFEST
-    return Manifest.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # pydantic's errors and bytes that are no text
+        fault = (
+            "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors())
+            if isinstance(error, ValidationError)
+            else error
+        )
+        raise ModelMissing(f"The manifest {path} was damaged: {fault}. Remove {folder} to train the round again.") from error

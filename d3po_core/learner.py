@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -67,7 +68,7 @@ class Learner:
         self.scaler.unscale_(self.optimizer)
         norm = clip_grad_norm_(self.parameters, self.params.max_grad_norm)
         if not torch.isfinite(norm) and not self.scaler.is_enabled():
-            names = ", ".join(self.groups[visit.item.group].path.name for visit in update.visits)
+            names = ", ".join(sorted({self.groups[visit.item.group].path.name for visit in update.visits}))
             raise NotFinite(f"The gradient became NaN or infinite on {names}; the checkpoint before this round is unharmed.")
         rate = learning_rate_at(self.params, number, updates)
         for group in self.optimizer.param_groups:
@@ -213,12 +214,20 @@ def new_optimizer(parameters: list[torch.nn.Parameter], params: TrainingParams) 
 
 
 def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """chosen int64 [P], rejected int64 [P], weights float32 [P]. Raises BadPreference for an image that is not there."""
+    """chosen int64 [P], rejected int64 [P], weights float32 [P].
+
+    Raises BadPreference for an image that is not there, an image against itself, or a weight that is not positive and finite.
+    """
     count = trajectory.latents.shape[0]
     for pair in group.pairs:
         if not (0 <= pair.chosen < count and 0 <= pair.rejected < count):
             raise BadPreference(
                 f"A preference names image {max(pair.chosen, pair.rejected)} of {group.path}, which holds {count} images."
+            )
+        if pair.chosen == pair.rejected or not 0 < pair.weight < math.inf:
+            raise BadPreference(
+                f"A preference on {group.path} sets image {pair.chosen} above image {pair.rejected} with weight {pair.weight}; "
+                "it needs two images and a positive weight."
             )
     chosen = torch.tensor([pair.chosen for pair in group.pairs])
     rejected = torch.tensor([pair.rejected for pair in group.pairs])

@@ -43,7 +43,7 @@ class LoraPolicy:
     """The adapter `policy` on the denoiser's network, trainable, starting as `parent` or as no change at all.
 
     `reference`, a checkpoint folder (None: the base model), is what `as_reference` shows. Raises ModelMissing if the parent
-    is a LoRA of another shape than `params` ask for.
+    is a LoRA of another shape than `params` ask for, BadParams if the network has none of the layers that they name.
     """
 
     def __init__(
@@ -51,14 +51,18 @@ class LoraPolicy:
     ) -> None:
         denoiser.use_adapter(parent)
         self.denoiser, self.start = denoiser, denoiser.policy
-        denoiser.policy = IN_TRAINING  # so that any later use_adapter takes this adapter off again
         alpha = params.lora_alpha or params.lora_rank
         if parent is None:
             torch.manual_seed(params.seed)
             config = LoraConfig(r=params.lora_rank, lora_alpha=alpha, target_modules=list(params.lora_targets))
-            denoiser.module.add_adapter(config, ADAPTER)
+            try:
+                denoiser.module.add_adapter(config, ADAPTER)
+            except ValueError as error:
+                denoiser.pipeline.unload_lora_weights()
+                raise BadParams(f"The {denoiser.component} takes no LoRA on {', '.join(params.lora_targets)}: {error}") from error
         else:
             self._check_shape(parent, params.lora_rank, alpha, params.lora_targets)
+        denoiser.policy = IN_TRAINING  # so that any later use_adapter takes this adapter off again
         for name, parameter in denoiser.module.named_parameters():
             if "lora_" in name:
                 parameter.data = parameter.data.float()

@@ -22,7 +22,7 @@ class RoundState:
     """Weights, their moving average, optimizer and gradient scale, random numbers and last figures after so many updates.
 
     `identity` stands for the round: parameters, groups and pairs. Data order needs no saving, it follows from the number of
-    updates. Raises BadState if the file belongs to another round.
+    updates. Raises BadState if the file belongs to another round or cannot be read.
     """
 
     def __init__(
@@ -37,8 +37,12 @@ class RoundState:
             self._load()
 
     def _load(self) -> None:
-        state = torch.load(self.path, weights_only=True, map_location="cpu")
-        if state["identity"] != self.identity:
+        try:
+            state = torch.load(self.path, weights_only=True, map_location="cpu")
+            identity = state["identity"]
+        except Exception as error:  # torch.load has no error of its own for bytes that are none of its
+            raise BadState(f"{self.path}, what an unfinished round left, cannot be read; remove it to start over.") from error
+        if identity != self.identity:
             raise BadState(
                 f"{self.path} is what an unfinished round with other parameters, votes or groups left; remove it to start over."
             )

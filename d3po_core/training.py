@@ -14,10 +14,11 @@ import torch
 from accelerate import Accelerator
 
 from d3po_core.checkpoint import Manifest, read_manifest, save_checkpoint
+from d3po_core.conditioning import Conditioning
 from d3po_core.denoisers import Denoiser
 from d3po_core.errors import BadTrajectory, NoPairs, NotFinite
 from d3po_core.learner import Learner, Reference, pair_tensors
-from d3po_core.params import TrainingParams
+from d3po_core.params import SamplingParams, TrainingParams
 from d3po_core.plan import Plan, TrainingGroup, visited
 from d3po_core.policy import Policy, new_policy
 from d3po_core.ratios import check_ratio_is_one
@@ -50,14 +51,17 @@ def train_round(
     those that one process reaches. Raises NoPairs, BadPreference, BadTrajectory, BadState, BadParams, ModelMissing,
     LibraryMissing or NotFinite.
     """
+    kept = out.with_name(out.name + ".state")
     if finished := read_manifest(out):
+        kept.unlink(missing_ok=True)  # killed after the manifest
         return finished
     useful = [group for group in groups if group.pairs]
     if not useful:
         raise NoPairs("None of the groups has a pair to learn from: every vote was a tie, all bad or a skip, or they cancel out.")
     processes = Accelerator(cpu=denoiser.device.type == "cpu")
     denoiser.use_adapter(parent)
-    plan = Plan([check_sampled_by(denoiser, group) for group in useful], params)
+    told = denoiser.encode("", SamplingParams())
+    plan = Plan([check_sampled_by(denoiser, group, told) for group in useful], params)
     reference = reference or (parent if params.reference == "sampler" else None)
     # Sampling stored the log-probabilities of the policy that sampled; mixed precision rounds them differently.
     sampler = Reference(denoiser, useful, params, parent, processes) if params.mixed_precision != "no" else None
@@ -66,9 +70,7 @@ def train_round(
     check_ratio_is_one(denoiser, useful[0], params.clip)
     learner = Learner(policy, useful, params, processes, references, sampler)
     identity = identity_of(useful, params, policy.start, references.policy if references else policy.start)
-    state = RoundState(
-        out.with_name(out.name + ".state"), identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler
-    )
+    state = RoundState(kept, identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler)
     total = len(plan)
     for update in visited(plan, useful, state.updates, processes.process_index, processes.num_processes):
         if state.values.get("kl_average", 0.0) > params.max_kl:
@@ -112,11 +114,12 @@ def check_finite(policy: Policy) -> None:
         )
 
 
-def check_sampled_by(denoiser: Denoiser, group: TrainingGroup) -> tuple[int, ...]:
+def check_sampled_by(denoiser: Denoiser, group: TrainingGroup, told: Conditioning) -> tuple[int, ...]:
     """Refuse a group that this round cannot learn from, before anything is trained; returns its trainable steps.
 
-    Raises BadTrajectory if the file was altered, or if the model, the adapter, the scheduler or the number format is not
-    the one that sampled it; BadPreference if a pair names an image that it does not hold.
+    told: any prompt's conditioning. Raises BadTrajectory if the file was altered, if the model, the adapter, the scheduler or
+    the number format is not the one that sampled it, or if its tensors are not of that model's shapes; BadPreference if a pair
+    names an image that it does not hold.
     """
     trajectory = Trajectory.load(group.path, group.sha256)
     pair_tensors(group, trajectory, denoiser.device)
@@ -131,6 +134,11 @@ def check_sampled_by(denoiser: Denoiser, group: TrainingGroup) -> tuple[int, ...
             raise BadTrajectory(
                 f"{group.path} was sampled with another {name} than the one loaded; this round cannot learn from it."
             )
+    wanted = {"latents": denoiser.latent_shape(header.params), **{name: tuple(one.shape) for name, one in told.tensors().items()}}
+    conditioning = {name: tuple(one.shape) for name, one in trajectory.conditioning.tensors().items()}
+    if (held := {"latents": tuple(trajectory.latents.shape[2:]), **conditioning}) != wanted:
+        wrong = sorted(name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name))
+        raise BadTrajectory(f"{group.path} holds {', '.join(wrong)} of other shapes than the loaded model's.")
     return tuple(trajectory.trainable_steps)
 
 

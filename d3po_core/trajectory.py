@@ -26,6 +26,7 @@ from d3po_core.params import SamplingParams
 from d3po_core.transitions import Step
 
 FORMAT = "d3po-trajectory-1"
+PLAIN = {"prompt": str, "position": int, "model": str, "policy": str, "dtype": str, "batch_size": int}
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,17 @@ class Header:
             values["params"] = SamplingParams.model_validate(values["params"])
         except ValidationError as error:
             raise ValueError("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from error
-        values["steps"], values["seeds"] = tuple(_step(row) for row in values["steps"]), tuple(values["seeds"])
+        if wrong := [name for name, kind in PLAIN.items() if type(values[name]) is not kind]:
+            raise ValueError(f"its header has the {wrong[0]} {values[wrong[0]]!r}, which is no {PLAIN[wrong[0]].__name__}")
+        values["steps"] = tuple(_step(row) for row in values["steps"])
+        values["seeds"] = tuple(_seed(value) for value in values["seeds"])
         return cls(**values)
+
+
+def _seed(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"its header has the seed {value!r}, which is no whole number from 0 to 2^63")
+    return value
 
 
 def _step(row: Any) -> Step:
@@ -142,7 +152,8 @@ class Trajectory:
             self.latents.ndim == 5
             and self.latents.shape[:2] == (images, steps + 1)
             and self.log_probs.shape == (images, steps)
-            and len(self.header.seeds) == images
+            and self.log_probs.dtype == torch.float32
+            and len(self.header.seeds) == images <= self.header.batch_size
             and told.prompt_embeds.ndim == 2
             and _alike(told.negative_prompt_embeds, told.prompt_embeds)
             and (told.pooled_prompt_embeds is None or told.pooled_prompt_embeds.ndim == 1)
@@ -150,7 +161,7 @@ class Trajectory:
             and (told.time_ids is None or told.time_ids.shape == (6,))
         )
         if not fits:
-            shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in self.tensors().items())
+            shapes = ", ".join(f"{name} {tensor.dtype} {list(tensor.shape)}" for name, tensor in self.tensors().items())
             raise BadTrajectory(f"The trajectory {path} should hold {images} images of {steps} steps; it holds {shapes}.")
         for name, tensor in self.tensors().items():
             if not torch.isfinite(tensor).all():

@@ -34,10 +34,14 @@ def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32
 
     dtype: "float32", "float16" or "bfloat16", of everything that is loaded. compiled: see `Denoiser.make_fast`. Safetensors
     only and no remote code. Raises ModelMissing if a folder is not there or not a pipeline, UnsupportedModel for another
-    kind of pipeline or scheduler, and BadParams for another dtype.
+    kind of pipeline or scheduler, and BadParams for another dtype or a device that is not there.
     """
     if dtype not in DTYPES:
         raise BadParams(f"dtype is {dtype!r}; known are {', '.join(DTYPES)}.")
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise BadParams(f"There is no device {device!r} for models here: {str(error).splitlines()[0]}.") from error
     folder = Path(source)
     is_folder = folder.is_dir()
     if not is_folder and (folder.is_absolute() or os.environ.get("HF_HUB_OFFLINE") == "1"):
@@ -45,16 +49,25 @@ def load_denoiser(source: str | Path, device: str = "cpu", dtype: str = "float32
             f"The base model {source} is not there. Put a diffusers pipeline folder at that path, or correct the setting."
         )
     try:
-        name = DiffusionPipeline.load_config(str(source), local_files_only=is_folder)["_class_name"]
+        index = DiffusionPipeline.load_config(str(source), local_files_only=is_folder)
+        name = index["_class_name"]
         if not isinstance(name, str) or name not in FAMILIES:
             raise UnsupportedModel(f"{source} is a {name}; this library knows {', '.join(FAMILIES)}.")
+        if is_folder and (without := parts_missing(folder, index, EXTRA.get(name, {}))):
+            raise ModelMissing(f"The base model {source} has no folder {', '.join(without)}, which its model_index.json names.")
         pipeline = DiffusionPipeline.from_pretrained(
             str(source), dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=is_folder, **EXTRA.get(name, {})
         )
         pipeline.to(device)
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:  # NotImplementedError: weights that no file holds
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError) as error:  # the last: weights that no file holds
         raise ModelMissing(f"The base model {source} cannot be loaded as a diffusers pipeline: {error}") from error
     return denoiser_of(pipeline, fingerprint(folder) if is_folder else str(source), compiled)
+
+
+def parts_missing(folder: Path, index: dict[str, Any], left_out: dict[str, Any]) -> list[str]:
+    """Parts that a pipeline's index names and its folder lacks; transformers would make an empty tokenizer of nothing."""
+    named = [part for part, kind in index.items() if isinstance(kind, list | tuple) and kind[0] is not None]
+    return [part for part in named if part not in left_out and not (folder / part).is_dir()]
 
 
 def denoiser_of(pipeline: Any, model: str, compiled: bool = False) -> Denoiser:

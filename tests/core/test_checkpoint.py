@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
-from pydantic import ValidationError
 
-from d3po_core.checkpoint import MANIFEST, Manifest, read_manifest
+from d3po_core.checkpoint import MANIFEST, read_manifest
 from d3po_core.denoisers import Denoiser
 from d3po_core.denoisers.base import WEIGHTS
+from d3po_core.errors import ModelMissing
 from d3po_core.sampling import initial_latents, sample_groups
 from d3po_core.trajectory import file_sha256
 from tests.core.conftest import PROMPTS, SAMPLING, TRAINING, Sampled
@@ -54,6 +55,15 @@ def test_there_is_no_manifest_before_the_round_is_finished(tmp_path: Path) -> No
     assert read_manifest(tmp_path / "nowhere") is None
 
 
-def test_a_manifest_of_another_shape_is_refused(trained: Path) -> None:
-    with pytest.raises(ValidationError, match="epoch"):
-        Manifest.model_validate({**read_manifest(trained).model_dump(), "epoch": 3})
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda text: text.replace('"groups"', '"epoch": 3, "groups"'), "epoch Extra inputs are not permitted"),
+        (lambda text: text[:60], "Invalid JSON"),
+        (lambda text: "", "Invalid JSON"),
+    ],
+)
+def test_a_damaged_manifest_is_named(trained: Path, tmp_path: Path, change: Callable[[str], str], fault: str) -> None:
+    (tmp_path / MANIFEST).write_text(change((trained / MANIFEST).read_text()))
+    with pytest.raises(ModelMissing, match=f"{tmp_path / MANIFEST} was damaged: .*{fault}"):
+        read_manifest(tmp_path)

@@ -128,6 +128,27 @@ def test_guidance_without_a_negative_prompt_is_refused(denoiser: Denoiser) -> No
         denoiser.predict(torch.zeros(1, *denoiser.latent_shape(SAMPLING)), torch.tensor([500]), conditioning, 2.0)
 
 
+@pytest.mark.parametrize("content", ["[]", "5", "{}", "{"])
+def test_an_index_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "model_index.json").write_text(content)
+    with pytest.raises(ModelMissing, match=f"{tmp_path} cannot be loaded as a diffusers pipeline"):
+        load_denoiser(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "unet", "scheduler"])
+def test_a_pipeline_without_one_of_its_folders_is_refused(tiny_model: Path, tmp_path: Path, part: str) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    shutil.rmtree(folder / part)
+    with pytest.raises(ModelMissing, match=f"{folder} has no folder {part}"):
+        load_denoiser(folder)
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(tiny_model: Path, device: str) -> None:
+    with pytest.raises(BadParams, match=f"There is no device '{device}' for models here"):
+        load_denoiser(tiny_model, device=device)
+
+
 def test_an_unknown_number_format_is_refused(tiny_model: Path) -> None:
     with pytest.raises(BadParams, match="dtype is 'float8'; known are float32, float16, bfloat16"):
         load_denoiser(tiny_model, dtype="float8")

@@ -173,6 +173,12 @@ def test_the_lora_has_the_shape_asked_for(denoiser: Denoiser, sampled: Sampled, 
         LoraPolicy(denoiser, other, tmp_path / "c")
 
 
+def test_a_lora_on_layers_that_are_not_there_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
+    with pytest.raises(BadParams, match="The unet takes no LoRA on to_nowhere"):
+        train(denoiser, sampled, tmp_path / "c", lora_targets=("to_nowhere",))
+    train(denoiser, sampled, tmp_path / "c")
+
+
 def test_full_weights_are_trained_saved_continued_and_taken_off_again(
     denoiser: Denoiser, sampled: Sampled, tmp_path: Path
 ) -> None:

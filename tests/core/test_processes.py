@@ -41,31 +41,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.parametrize("after", [1, 5, 8])
 def test_a_killed_process_is_continued_to_the_weights_of_an_undisturbed_one(
-    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path
+    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, after: int
 ) -> None:
     params = TRAINING.model_copy(update={"ema_decay": 0.9, "timesteps_per_update": 1})
     out = tmp_path / "killed"
-    killed = run(*CHILD, write_job(tmp_path / "job.json", tiny_model, sampled.stored, params, out=out, kill_after=5))
+    killed = run(*CHILD, write_job(tmp_path / "job.json", tiny_model, sampled.stored, params, out=out, kill_after=after))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert killed.stdout.split() == ["1", "2", "3", "4", "5"]
+    assert killed.stdout.split() == [str(update) for update in range(1, after + 1)]
     seen: list[int] = []
     train_round(denoiser, sampled.stored, params, out, observe=lambda update, total, values: seen.append(update))
-    assert seen == [6, 7, 8]
+    assert seen == list(range(after + 1, 9))
     train_round(denoiser, sampled.stored, params, tmp_path / "whole")
     for name in (WEIGHTS, MANIFEST):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL needs two CUDA devices, and they are not here")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=TWO_GPUS)])
 def test_two_processes_have_the_gradient_of_one_and_end_bit_equal(
-    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    """Three groups, two at a time, three of four timesteps at a time: shares of 3+3, 1+1, 1+2 and 0+1 items."""
+    """Three groups, two at a time, three of four timesteps at a time: shares of 3+3, 1+1, 1+2 and 0+1 items. Models on the CPU
+    make it gloo, on CUDA NCCL."""
     third = TrainingGroup(sampled.stored[0].path, sampled.stored[0].sha256, [Pair(2, 0), Pair(2, 1, 0.25)])
     groups = [*sampled.stored, third]
     params = TRAINING.model_copy(update={"groups_per_update": 2, "timesteps_per_update": 3})
     out = tmp_path / "shared" / "checkpoint"
-    job = write_job(tmp_path / "job.json", tiny_model, groups, params, out=out, record=tmp_path)
+    job = write_job(tmp_path / "job.json", tiny_model, groups, params, out=out, record=tmp_path, device=device)
     shared = run(*LAUNCH, "--main_process_port", str(free_port()), *CHILD, job)
     assert shared.returncode == 0, shared.stderr
     assert shared.stdout.split() == ["1", "2", "3", "4"]

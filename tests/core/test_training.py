@@ -200,6 +200,35 @@ def test_a_pair_of_an_image_that_is_not_there_is_refused_before_training(
     assert seen == []
 
 
+@pytest.mark.parametrize("pair", [Pair(1, 1), Pair(1, 0, 0.0), Pair(1, 0, -1.0), Pair(1, 0, math.nan), Pair(1, 0, math.inf)])
+def test_a_pair_that_prefers_nothing_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path, pair: Pair) -> None:
+    broken = dataclasses.replace(sampled.stored[1], pairs=[pair])
+    with pytest.raises(BadPreference, match=r"1\.safetensors sets image 1 above image . with weight .*it needs two images"):
+        train_round(denoiser, [broken], TRAINING, tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "named"),
+    [
+        ({"latents": (3, 5, 4, 9, 8)}, "latents"),
+        ({"latents": (3, 5, 3, 8, 8)}, "latents"),
+        ({"prompt_embeds": (7, 16), "negative_prompt_embeds": (7, 16)}, "negative_prompt_embeds, prompt_embeds"),
+        ({"pooled_prompt_embeds": (16,)}, "pooled_prompt_embeds"),
+        ({"negative_prompt_embeds": None}, "negative_prompt_embeds"),
+    ],
+)
+def test_tensors_of_another_model_are_refused(
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, shapes: dict[str, tuple[int, ...] | None], named: str
+) -> None:
+    original = sampled.groups[0].trajectory
+    changed = {name: shape and torch.zeros(shape) for name, shape in shapes.items()}
+    latents = changed.pop("latents", original.latents)
+    told = dataclasses.replace(original.conditioning, **changed)
+    dataclasses.replace(original, latents=latents, conditioning=told).save(tmp_path / "other.safetensors")
+    with pytest.raises(BadTrajectory, match=rf"other\.safetensors holds {named} of other shapes than the loaded model's"):
+        train_round(denoiser, [TrainingGroup(tmp_path / "other.safetensors", None, PAIRS[0])], TRAINING, tmp_path / "c")
+
+
 def test_another_base_model_is_refused(sampled: Sampled, tmp_path: Path) -> None:
     other = load_denoiser(tiny_pipeline(tmp_path / "model", seed=1))
     with pytest.raises(BadTrajectory, match="sampled with another base model"):
@@ -272,6 +301,25 @@ def test_what_another_round_left_is_not_continued(
         train_round(denoiser, sampled.stored, TRAINING.model_copy(update={"beta": 0.2}), tmp_path / "c")
     with pytest.raises(BadState, match=r"c\.state"):
         train_round(denoiser, sampled.stored[:1], TRAINING, tmp_path / "c")
+
+
+@pytest.mark.parametrize("content", [b"", b"no state", None])
+def test_a_state_that_cannot_be_read_is_named(
+    denoiser: Denoiser, sampled: Sampled, tmp_path: Path, content: bytes | None
+) -> None:
+    left = tmp_path / "c.state"
+    torch.save({"updates": 3}, left) if content is None else left.write_bytes(content)
+    with pytest.raises(BadState, match=f"{left}, what an unfinished round left, cannot be read"):
+        train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c")
+
+
+def test_a_round_killed_after_its_manifest_leaves_no_state(
+    denoiser: Denoiser, sampled: Sampled, trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "c")
+    (tmp_path / "c.state").write_bytes(b"left")
+    train_round(denoiser, sampled.stored, TRAINING, tmp_path / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_an_altered_file_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -146,6 +145,15 @@ PARAMS = trajectory().header.params.model_dump()
         ({"steps": [[951, 901, -0.5]]}, "with sigma >= 0"),
         ({"steps": [[951, 901, float("nan")]]}, "with sigma >= 0"),
         ({"steps": [[951, 901, "0.5"]]}, "with sigma >= 0"),
+        ({"seeds": [5, -1]}, "the seed -1, which is no whole number from 0"),
+        ({"seeds": [2**63, 1]}, "the seed 9223372036854775808, which is no whole number"),
+        ({"seeds": ["5", "6"]}, "the seed '5', which is no whole number"),
+        ({"seeds": 5}, "not iterable"),
+        ({"prompt": 5}, "the prompt 5, which is no str"),
+        ({"position": "third"}, "the position 'third', which is no int"),
+        ({"position": True}, "the position True, which is no int"),
+        ({"batch_size": 2.0}, r"the batch_size 2\.0, which is no int"),
+        ({"policy": ["base"]}, r"the policy \['base'\], which is no str"),
     ],
 )
 def test_a_header_that_means_nothing_here_is_refused(path: Path, changes: dict[str, Any], sentence: str) -> None:
@@ -194,6 +202,19 @@ def test_tensors_that_do_not_fit_the_header_are_refused(path: Path, shapes: dict
         Trajectory.load(path)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_log_probabilities_of_another_number_format_are_refused(path: Path, dtype: torch.dtype) -> None:
+    trajectory(log_probs=torch.zeros(2, 3, dtype=dtype)).save(path)
+    with pytest.raises(BadTrajectory, match=rf"{path} should hold .* log_probs {dtype}"):
+        Trajectory.load(path)
+
+
+def test_a_batch_smaller_than_its_group_is_refused(path: Path) -> None:
+    write(path, trajectory(), header_with(batch_size=1))
+    with pytest.raises(BadTrajectory, match=f"{path} should hold 2 images"):
+        Trajectory.load(path)
+
+
 def test_a_missing_tensor_is_refused(path: Path) -> None:
     whole = trajectory()
     path.parent.mkdir()
@@ -202,10 +223,13 @@ def test_a_missing_tensor_is_refused(path: Path) -> None:
         Trajectory.load(path)
 
 
-def test_nan_in_a_file_is_refused(path: Path) -> None:
-    broken = dataclasses.replace(trajectory(), log_probs=torch.full((2, 3), float("nan")))
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_nan_and_infinity_in_a_file_are_refused(path: Path, name: str, value: float) -> None:
+    broken = trajectory()
+    broken.tensors()[name].view(-1)[-1] = value
     write(path, broken, {"d3po": broken.header.to_json()})
-    with pytest.raises(BadTrajectory, match="NaN or infinity in log_probs"):
+    with pytest.raises(BadTrajectory, match=f"{path} holds NaN or infinity in {name}"):
         Trajectory.load(path)
 
 

@@ -22,7 +22,8 @@ from d3po_core.preferences import Pair
 
 
 def write_job(path: Path, model: Path, groups: list[TrainingGroup], params: TrainingParams, **more: Any) -> Path:
-    """more: out, kill_after (SIGKILL itself after that update), record (a folder for every process's gradients and weights)."""
+    """more: out, kill_after (SIGKILL itself after that update), record (a folder for every process's gradients and weights),
+    device ("cuda": each process takes its own)."""
     rows = [(str(group.path), group.sha256, [asdict(pair) for pair in group.pairs]) for group in groups]
     path.write_text(json.dumps({"model": model, "groups": rows, "params": params.model_dump(), **more}, default=str))
     return path
@@ -37,12 +38,13 @@ class Recorder(training.Learner):
         super().sum_over_processes()
         update = len(self.gradients) // len(self.parameters)
         for number, parameter in enumerate(self.parameters):
-            self.gradients[f"{update}.{number}"] = parameter.grad.clone()
+            self.gradients[f"{update}.{number}"] = parameter.grad.cpu().clone()
 
 
 def main(job: dict[str, Any]) -> None:
     round_state.SAVE_EVERY_SECONDS, round_state.LARGEST_SHARE = -1, float("inf")
-    denoiser = load_denoiser(job["model"])
+    device = str(PartialState().device) if job.get("device") == "cuda" else "cpu"
+    denoiser = load_denoiser(job["model"], device=device)
     groups = [TrainingGroup(Path(path), sha256, [Pair(**pair) for pair in pairs]) for path, sha256, pairs in job["groups"]]
 
     def observe(update: int, total: int, values: dict[str, float]) -> None:
@@ -55,7 +57,7 @@ def main(job: dict[str, Any]) -> None:
     training.train_round(denoiser, groups, TrainingParams(**job["params"]), Path(job["out"]), observe=observe)
     if record:
         rank = PartialState().process_index
-        weights = {name: value.contiguous() for name, value in denoiser.pipeline.unet.state_dict().items()}
+        weights = {name: value.cpu().contiguous() for name, value in denoiser.pipeline.unet.state_dict().items()}
         save_file(weights, Path(record) / f"weights-{rank}")
         save_file(Recorder.gradients, Path(record) / f"gradients-{rank}")
 
