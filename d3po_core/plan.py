@@ -27,7 +27,10 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """A stored trajectory and the pairs that its votes left."""
+    """A stored trajectory and the pairs that its votes left; images are named by position 0..N-1.
+
+    `sha256` is what `Trajectory.save` returned; None: the file is not checked against it.
+    """
 
     path: Path
     sha256: str | None

@@ -59,7 +59,10 @@ def wins_of(preference: Preference, n_images: int) -> list[tuple[int, int]]:
 
 
 def pairs_from(preferences: Iterable[Preference], n_images: int) -> list[Pair]:
-    """The pairs that all preferences on one group of `n_images` leave, by majority, weighted by margin."""
+    """The pairs that all preferences on one group of `n_images` leave, by majority, weighted by margin, in (0, 1].
+
+    Raises BadPreference for a preference that names an image outside 0..n_images-1 or one twice, or lacks its choice.
+    """
     count: Counter[tuple[int, int]] = Counter()
     for preference in preferences:
         count.update(wins_of(preference, n_images))

@@ -27,7 +27,10 @@ QUEUED = {"cuda": 1}
 
 @dataclass(frozen=True)
 class SampledGroup:
-    """N images of one prompt, their seeds, and the chain that led to them."""
+    """N images of one prompt (RGB, 8 bits a channel), the seed of each one's noise, and the chain that led to them.
+
+    `position` is the group's place in its round, from which its x_T follows.
+    """
 
     position: int
     prompt: str
@@ -103,6 +106,10 @@ def sample_groups(
     neither on the order nor on the worker that drew it, nor, within 1e-4 of a float32 chain, on the batch. For the U-Net
     families a plain pipeline call with the same latents, eta and one such generator an image draws it too; for flow matching
     see denoisers/flow_matching.py. `observe(done, total)` is called after every denoising step.
+
+    A group's trajectory holds latents [N,T+1,C,H,W] in the model's dtype and log_probs float32 [N,T], in nats a latent dimension
+    (the formula is in transitions.py); its tensors are on the model's device until they are saved. Raises BadParams for a size,
+    a number of steps or an eta that the model cannot take, NotFinite if a step gives NaN or infinity.
     """
     if not prompts:
         return
@@ -193,7 +200,10 @@ def sample_duel(
     params: DuelParams,
     observe: Observe = lambda done, total: None,
 ) -> list[Image.Image]:
-    """Draw one image for each (prompt, seed). Two policies given the same items get the same x_T and the same noise."""
+    """Draw one image for each (prompt, seed), all in one batch; RGB, of the height and width in pixels that `params` ask for.
+
+    Two policies given the same items get the same x_T and the same noise. Raises as `sample_groups`.
+    """
     encoded = stack([denoiser.encode(prompt, params) for prompt, _ in items])
     shape = denoiser.latent_shape(params)
     start = torch.stack([initial_latents(shape, prompt, seed) for prompt, seed in items])

@@ -46,6 +46,11 @@ def train_round(
     estimate against the policy that sampled exceeds `params.max_kl`, so that it moves only so far from what people saw,
     whatever the reference.
 
+    The loss of an update is the mean over its items, one timestep of one group each, of `losses.d3po_loss` (D3PO, arXiv
+    2311.13231, eq. 12, on log-ratios that are float32 whatever the model's dtype), times the step's weight. The figures in
+    `values` are explained in docs/library.md; KL is in nats a latent dimension. The checkpoint is a LoRA, or full weights, in
+    float32.
+
     A killed round called again with the same arguments continues from its last saved state. Under `accelerate launch` every
     process makes this call with the same arguments and computes its share of each update; all end with the same weights,
     those that one process reaches. Raises NoPairs, BadPreference, BadTrajectory, BadState, BadParams, ModelMissing,

@@ -14,8 +14,10 @@ import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 
+from benchmarks.random_models import SD15, SDXL, Shape, random_pipeline, tiny
 from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.denoisers.loading import FAMILIES as PIPELINES
+from d3po_core.denoisers.loading import denoiser_of
 from d3po_core.errors import BadParams, ModelMissing, UnsupportedModel
 from d3po_core.params import SamplingParams, TrainingParams
 from d3po_core.preferences import Pair
@@ -107,6 +109,18 @@ def test_a_group_is_what_its_file_says_and_can_be_drawn_again(family: Family, tm
     assert loaded.tensors().keys() == group.trajectory.tensors().keys()
     assert loaded.latents.shape == (2, 4, 4, 8, 12)
     assert verify(family.denoiser, loaded, 1).size == group.images[1].size == (48, 32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(72, 40), (64, 136)])
+@pytest.mark.parametrize("shape", [SD15, SDXL], ids=lambda shape: shape.name)
+def test_sizes_that_do_not_halve_evenly_are_drawn_as_the_pipeline_draws_them(shape: Shape, height: int, width: int) -> None:
+    """Latents of 9x5 and 8x17 in U-Nets of four and three levels."""
+    denoiser = denoiser_of(random_pipeline(tiny(shape), "cpu", torch.float32), "random weights")
+    params = SAMPLING.model_copy(update={"height": height, "width": width})
+    group = next(sample_groups(denoiser, ["a cat"], params))
+    assert group.images[0].size == (width, height)
+    theirs = plain_call(denoiser.pipeline, denoiser, group, params)
+    torch.testing.assert_close(theirs, group.trajectory.latents[:, -1], atol=1e-4, rtol=1e-4)
 
 
 def test_an_image_does_not_depend_on_its_batch(family: Family) -> None:

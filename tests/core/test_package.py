@@ -13,6 +13,17 @@ def test_every_public_name_is_there(name: str) -> None:
     assert getattr(d3po_core, name).__name__ == name
 
 
+@pytest.mark.parametrize("name", d3po_core.__all__)
+def test_every_public_name_is_explained_and_says_what_it_raises(name: str) -> None:
+    public = getattr(d3po_core, name)
+    assert len(public.__doc__ or "") > 60
+    if inspect.isfunction(public):
+        assert "Raises" in public.__doc__
+    else:
+        methods = [value for key, value in vars(public).items() if inspect.isroutine(value) and not key.startswith("_")]
+        assert all(inspect.getdoc(method) for method in methods)
+
+
 def test_an_unknown_name_is_an_ordinary_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'train'"):
         d3po_core.train  # noqa: B018

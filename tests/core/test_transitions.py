@@ -183,6 +183,12 @@ def test_the_gradient_of_a_log_prob_reaches_the_model_output(transition: Transit
     assert torch.autograd.gradcheck(density, output.requires_grad_(True), atol=1e-6, rtol=1e-6)
 
 
+def test_the_gradient_of_a_log_prob_in_the_latents_and_the_mean_is_its_derivative() -> None:
+    steps = [Step(9, 8, 0.3), Step(5, 4, 0.9)]
+    latents, mean = (noise(seed)[:, :, :2, :2].clone().requires_grad_(True) for seed in range(2))
+    assert torch.autograd.gradcheck(lambda x, mu: log_prob(x, mu, steps), (latents, mean), atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "count", "sentence"),
     [
