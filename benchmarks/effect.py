@@ -1,8 +1,9 @@
 """Reward reached against time and against images sampled: the published loop and ours on the embedded model.
 
 Every epoch samples groups with the current policy, ranks each by a reward and trains on all pairs; the reference is the policy
-that sampled. Both loops get the same prompts, noise, learning-rate grid and seeds, each is judged at its best rate, and the
-mean reward of fixed held-out prompts follows every epoch, outside the clock. Time is processor time on one thread. Each
+that sampled. Both loops get the same prompts, noise and seeds and as many learning rates, each is judged at its best rate, and
+the mean reward of fixed held-out prompts follows every epoch, outside the clock. The published loop trains a LoRA on all of
+the attention; ours is the embedded model's recipe, without its bound. Time is processor time on one thread. Each
 (loop, rate, seed) run keeps its state in OUT after every epoch; the same call after a kill goes on from there. Writes
 effect.json and effect.svg.
 """
@@ -25,7 +26,7 @@ from rich.console import Console
 
 from benchmarks.measure import processor_seconds
 from benchmarks.published import PublishedLoop
-from d3po_core.demo_model import WEIGHTS
+from d3po_core.demo_model import WEIGHTS, recipe
 from d3po_core.denoisers import Denoiser, load_denoiser
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from d3po_core.plan import TrainingGroup
@@ -44,7 +45,8 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Setting:
-    """What all runs share. `epochs`: of each loop; ours is cheaper, so it gets more of them in less time."""
+    """What all runs share. `epochs`, `rates`: of each loop; ours is cheaper, so it gets more epochs in less time, and its large
+    epsilon goes with large rates."""
 
     reward: str = "colourful"
     prompts: int = 2
@@ -52,7 +54,9 @@ class Setting:
     steps: int = 10
     held_out: int = 32
     epochs: dict[str, int] = field(default_factory=lambda: {"published": 8, "ours": 24})
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    rates: dict[str, tuple[float, ...]] = field(
+        default_factory=lambda: {"published": (1e-4, 3e-4, 1e-3, 3e-3), "ours": (0.05, 0.1, 0.2, 0.4)}
+    )
     seeds: tuple[int, ...] = (0, 1, 2)
 
     def sampling(self, seed: int) -> SamplingParams:
@@ -66,7 +70,7 @@ class Published:
     """The published loop on a LoRA; its optimizer lives through the run."""
 
     def __init__(self, denoiser: Denoiser, rate: float, seed: int, folder: Path, done: int) -> None:
-        params = TrainingParams(learning_rate=rate, seed=seed)
+        params = TrainingParams(learning_rate=rate, lora_rank=8, seed=seed)
         self.denoiser, self.folder = denoiser, folder
         self.policy = LoraPolicy(denoiser, params)
         self.loop = PublishedLoop(denoiser, [*self.policy.parameters], params)
@@ -96,7 +100,7 @@ class Ours:
     def __init__(self, denoiser: Denoiser, rate: float, seed: int, folder: Path, done: int) -> None:
         del done  # what is finished has a manifest
         self.denoiser, self.folder = denoiser, folder
-        self.params = TrainingParams(learning_rate=rate, seed=seed, max_kl=1.0)
+        self.params = recipe.TRAINING.model_copy(update={"learning_rate": rate, "seed": seed, "max_kl": None})
         finished = sorted(folder.glob("checkpoint-*/manifest.json"))
         self.parent = finished[-1].parent if finished else None
         denoiser.use_adapter(self.parent)
@@ -187,12 +191,12 @@ def run(setting: Setting, out: Path) -> dict[str, Any]:
     denoiser = load_denoiser(WEIGHTS)
     runs: dict[str, dict[float, list[list[dict[str, Any]]]]] = {loop: {} for loop in LOOPS}
     for loop in LOOPS:
-        for rate in setting.rates:
+        for rate in setting.rates[loop]:
             folders = [out / f"{loop}-{rate:g}-{seed}" for seed in setting.seeds]
             runs[loop][rate] = [
                 run_one(denoiser, setting, loop, rate, seed, folder) for seed, folder in zip(setting.seeds, folders, strict=True)
             ]
-    best = {loop: max(setting.rates, key=lambda rate: curve(runs[loop][rate])[-1]["reward"]) for loop in LOOPS}
+    best = {loop: max(setting.rates[loop], key=lambda rate: curve(runs[loop][rate])[-1]["reward"]) for loop in LOOPS}
     curves = {loop: curve(runs[loop][best[loop]]) for loop in LOOPS}
     target = curves["published"][-1]
     reached = next((row for row in curves["ours"] if row["reward"] >= target["reward"]), None)
@@ -203,7 +207,9 @@ def run(setting: Setting, out: Path) -> dict[str, Any]:
         "published_gain_in_standard_errors": rise / error if error else None,
         "best_rate": best,
         "curves": curves,
-        "final_reward": {loop: {f"{rate:g}": curve(runs[loop][rate])[-1]["reward"] for rate in setting.rates} for loop in LOOPS},
+        "final_reward": {
+            loop: {f"{rate:g}": curve(runs[loop][rate])[-1]["reward"] for rate in setting.rates[loop]} for loop in LOOPS
+        },
         "setting": asdict(setting),
     }
 

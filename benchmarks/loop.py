@@ -24,7 +24,7 @@ from sqlalchemy import create_engine, select
 from sqlalchemy.orm import Session
 
 from benchmarks.stack import Api, embedded_stack
-from d3po_core.demo_model import WEIGHTS
+from d3po_core.demo_model import WEIGHTS, recipe
 from d3po_core.demo_model.card import tile
 from d3po_core.demo_model.judge import name_retrieval
 from d3po_core.denoisers import load_denoiser
@@ -44,6 +44,7 @@ PROMPTS, DEMO_PROMPTS = 48, 12
 BASE = "base"
 HELD_OUT = 48
 SCORE_SEEDS, DUEL_SEED = (77_001, 77_002), 77_003
+CHAIN = DuelParams(num_inference_steps=recipe.SAMPLING.num_inference_steps)
 ENOUGH = 0.85
 """Training stops once this share of the held-out comparisons with the base model is won."""
 KEEP = 0.85
@@ -77,7 +78,7 @@ class HeldOut:
 
     def measure(self, adapter: Path | None) -> Score:
         self.denoiser.use_adapter(adapter)
-        self.images = sample_duel(self.denoiser, self.items, DuelParams())
+        self.images = sample_duel(self.denoiser, self.items, CHAIN)
         scores = [self.score(image) for image in self.images]
         self.base = self.base or scores
         wins = mean((now > then) + (now == then) / 2 for now, then in zip(scores, self.base, strict=True))

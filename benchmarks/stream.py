@@ -31,7 +31,7 @@ from tests.factories.tiny_pipeline import tiny_pipeline
 
 FEW, MANY = 200, 2_000
 SAMPLING = SamplingParams(images_per_prompt=7)
-TRAINING = TrainingParams(timestep_fraction=0.05, lora_rank=2, max_kl=1.0)
+TRAINING = TrainingParams(timestep_fraction=0.05, lora_rank=2)
 TIMESTEP_BYTES = 8
 console = Console(highlight=False)
 

@@ -31,7 +31,6 @@ from rich.progress import track
 from rich.table import Table
 from sqlalchemy.orm import Session
 
-from d3po_core.params import SamplingParams
 from migrations.run import upgrade
 from server.auth import COOKIE
 from server.db import make_engine
@@ -88,7 +87,7 @@ def _pictures(storage: Storage, images: int, side: int) -> list[str]:
 
 
 def _project(session: Session, user: User, name: str, groups: int, pictures: list[str], side: int) -> Project:
-    project = projects.create(session, user, name, sampling=SamplingParams())
+    project = projects.create(session, user, name)
     round_ = Round(project_id=project.id, number=1, kind="sample", state=State.DONE, params={"prompts": groups})
     session.add(round_)
     session.flush()

@@ -44,26 +44,32 @@ class SamplingParams(ChainParams):
 
 
 class TrainingParams(Params):
-    """One D3PO training round. Defaults follow the paper where the paper's value was not beaten here (docs/log.md)."""
+    """One D3PO training round. Defaults are the published ones, for Stable Diffusion 1.5: of the D3PO paper (arXiv 2311.13231)
+    and its code (yk7333/d3po). The embedded model has settings of its own, d3po_core.demo_model.recipe."""
 
     algorithm: Literal["d3po"] = "d3po"
-    beta: float = Field(default=0.1, gt=0.0, le=10_000.0, description="Inverse temperature of the preference model.")
-    clip: float = Field(default=0.1, gt=0.0, lt=1.0, description="eps: log-ratios are clamped to log(1-eps)..log(1+eps).")
-    learning_rate: float = Field(
-        default=3e-2, gt=0.0, le=1.0, description="AdamW's step; 3e-2 goes with adam_epsilon 1e-4. Published: 3e-5 with 1e-8."
+    beta: float = Field(
+        default=0.1, gt=0.0, le=10_000.0, description="Inverse temperature of the preference model; the published one."
     )
+    clip: float = Field(
+        default=0.1, gt=0.0, lt=1.0, description="eps: log-ratios are clamped to log(1-eps)..log(1+eps); the published one."
+    )
+    learning_rate: float = Field(default=3e-5, gt=0.0, le=1.0, description="AdamW's step; the published one.")
     adam_epsilon: float = Field(
-        default=1e-4,
+        default=1e-8,
         gt=0.0,
         le=1.0,
-        description="Well above the gradient's size, AdamW keeps the large entries, where the signal is; 1e-8 levels them all.",
+        description="The published one, and PyTorch's: every entry steps alike. Well above the gradient's size, AdamW is "
+        "a gradient descent with momentum and needs a much larger learning_rate.",
     )
     epochs: int = Field(default=1, ge=1, le=100)
     weights: Literal["lora", "full"] = Field(default="lora", description="What is trained: a LoRA, or every weight in float32.")
-    lora_rank: int = Field(default=8, ge=1, le=256)
+    lora_rank: int = Field(default=4, ge=1, le=256, description="The published one.")
     lora_alpha: int | None = Field(default=None, ge=1, le=1024, description="Scale of the LoRA is alpha / rank; null: the rank.")
     lora_targets: tuple[str, ...] = Field(
-        default=("to_q", "to_k", "to_v", "to_out.0"), min_length=1, description="Ends of the names of the layers that get a LoRA."
+        default=("to_q", "to_k", "to_v", "to_out.0"),
+        min_length=1,
+        description="Ends of the names of the layers that get a LoRA; published: every projection of the attention.",
     )
     reference: Literal["sampler", "base"] = Field(
         default="sampler",
@@ -76,25 +82,30 @@ class TrainingParams(Params):
     groups_per_update: int = Field(
         default=1, ge=1, le=10_000, description="Groups whose mean gradient makes an optimizer step, over all processes."
     )
-    timesteps_per_update: int = Field(
-        default=2, ge=1, le=1000, description="Optimizer step after this many timesteps of a group."
+    timesteps_per_update: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="Optimizer step after this many timesteps of a group; null: after all of them, as published.",
     )
     timestep_fraction: float = Field(
-        default=0.45, gt=0.0, le=1.0, description="Share of the timesteps that are trained, the noisiest first."
+        default=1.0, gt=0.0, le=1.0, description="Share of the timesteps that are trained, the noisiest first; published: all."
     )
-    max_kl: float = Field(
-        default=2e-6,
+    max_kl: float | None = Field(
+        default=None,
         gt=0.0,
-        description="A round ends early when the policy is this far from the one that sampled, nats a latent dimension.",
+        description="A round ends early when the policy is this far from the one that sampled, nats a latent dimension; null: "
+        "never, as published.",
     )
     step_weighting: Literal["uniform", "sensitivity"] = Field(
-        default="uniform", description="sensitivity: weight each timestep by sigma / |d mu / d output|, so that none dominates."
+        default="uniform",
+        description="sensitivity: weight each timestep by sigma / |d mu / d output|, so that none dominates; published: uniform.",
     )
     lr_schedule: Literal["constant", "linear", "cosine"] = Field(default="constant", description="How the rate falls to zero.")
     warmup_updates: int = Field(default=0, ge=0, description="Updates in which the rate rises to its full value.")
     optimizer: Literal["adamw", "adamw_8bit"] = Field(default="adamw", description="adamw_8bit needs the package bitsandbytes.")
-    max_grad_norm: float = Field(default=1.0, gt=0.0)
-    weight_decay: float = Field(default=1e-4, ge=0.0)
+    max_grad_norm: float = Field(default=1.0, gt=0.0, description="A longer gradient is cut to this; the published one.")
+    weight_decay: float = Field(default=1e-4, ge=0.0, description="AdamW's; the published one.")
     ema_decay: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="The checkpoint is a moving average of the weights with this decay; 0: the last."
     )

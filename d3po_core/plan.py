@@ -49,19 +49,21 @@ class Plan:
     """All updates of a round. `trainable[g]`: the steps of group g that have a density, noisiest first.
 
     Every epoch shuffles the groups and takes `groups_per_update` of them at a time (the last time fewer); each group has a
-    timestep permutation of its own, `timesteps_per_update` of which make an update.
+    timestep permutation of its own, `timesteps_per_update` of which (None: all) make an update.
     """
 
     def __init__(self, trainable: Sequence[tuple[int, ...]], params: TrainingParams) -> None:
         self.trainable, self.params = trainable, params
 
     def __iter__(self) -> Iterator[list[Item]]:
-        together, at_once = self.params.groups_per_update, self.params.timesteps_per_update
+        together = self.params.groups_per_update
         for epoch in range(self.params.epochs):
             order = random.Random(f"{self.params.seed} {epoch}").sample(range(len(self.trainable)), len(self.trainable))
             for first in range(0, len(order), together):
                 steps = {group: self._permutation(epoch, group) for group in order[first : first + together]}
-                for start in range(0, max(map(len, steps.values())), at_once):
+                longest = max(map(len, steps.values()))
+                at_once = self.params.timesteps_per_update or longest
+                for start in range(0, longest, at_once):
                     yield [Item(group, step) for group, taken in steps.items() for step in taken[start : start + at_once]]
 
     def __len__(self) -> int:

@@ -43,8 +43,8 @@ def train_round(
     `parent` is the checkpoint that sampled every group (None: the base model); training starts from it. It is the reference
     too, unless `params.reference` says the base model or `reference` names another checkpoint. `observe(update, updates,
     values)` follows every optimizer step, on the main process. The round ends early once the running average of the KL
-    estimate against the policy that sampled exceeds `params.max_kl`, so that it moves only so far from what people saw,
-    whatever the reference.
+    estimate against the policy that sampled exceeds `params.max_kl`, if there is one, so that it moves only so far from what
+    people saw, whatever the reference.
 
     The loss of an update is the mean over its items, one timestep of one group each, of `losses.d3po_loss` (D3PO, arXiv
     2311.13231, eq. 12, on log-ratios that are float32 whatever the model's dtype), times the step's weight. The figures in
@@ -78,7 +78,7 @@ def train_round(
     state = RoundState(kept, identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler)
     total = len(plan)
     for update in visited(plan, useful, state.updates, processes.process_index, processes.num_processes):
-        if state.values.get("kl_average", 0.0) > params.max_kl:
+        if params.max_kl is not None and state.values.get("kl_average", 0.0) > params.max_kl:
             break
         values = learner.learn(update, state.updates, total)
         learner.ema.update(state.updates)

@@ -14,9 +14,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import upgrade
-from server import checks, cli_exports, cli_people, cli_rounds, cli_up, db
-from server.cli_rounds import ProjectName, find_project, first_admin
-from server.domain import checkpoints, pairs, projects, rounds, stats
+from server import checks, cli_exports, cli_people, cli_projects, cli_rounds, cli_up, db
+from server.cli_rounds import ProjectName, find_project
+from server.domain import checkpoints, pairs, rounds, stats
 from server.errors import D3poError, describe
 from server.models import Project, Round
 from server.settings import get_settings
@@ -24,9 +24,8 @@ from server.settings import get_settings
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Pick the better image; the picks train a better model."
 )
-project_app = typer.Typer(no_args_is_help=True, help="Projects.")
 app.add_typer(cli_people.app, name="user")
-app.add_typer(project_app, name="project")
+app.add_typer(cli_projects.app, name="project")
 for command in (cli_up.up, cli_up.worker, cli_rounds.sample, cli_rounds.train, cli_rounds.duel):
     app.command()(command)
 app.command("export")(cli_exports.export)
@@ -78,24 +77,6 @@ def migrate() -> None:
     """Bring the database to the newest schema."""
     upgrade(get_settings().database_url)
     told.print("The database is up to date.")
-
-
-@project_app.command("create")
-def create_project(
-    name: str,
-    base_model: Annotated[str | None, typer.Option(help="A name from D3PO_BASE_MODELS; left out: D3PO_BASE_MODEL.")] = None,
-    mode: Annotated[str, typer.Option(help="best (of N images), pairwise, or ranking (all N in order).")] = "best",
-    guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
-    votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
-    prompt_set: Annotated[str, typer.Option()] = "demo",
-    flag: Annotated[list[str] | None, typer.Option(help="A word about single images; repeat for more.")] = None,
-) -> None:
-    """Create a project; prints its id."""
-    with db.session_scope() as session:
-        project = projects.create(
-            session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set, flags=flag
-        )
-    print(project.id)
 
 
 @app.command()

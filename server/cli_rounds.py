@@ -52,7 +52,7 @@ def sample(
         given = _given(
             images_per_prompt=images_per_prompt, num_inference_steps=steps, guidance_scale=guidance, eta=eta, seed=seed
         )
-        params = parse(SamplingParams, projects.sampling_of(chosen, **given))
+        params = parse(SamplingParams, given)
         prompts = _prompts(prompt, prompts_file)
         return rounds.request_sample_round(
             session, by, chosen, params, prompts, prompt_set=prompt_set, count=count, checkpoint_id=checkpoint

@@ -121,7 +121,7 @@ def first_start(session: Session) -> bool:
         return False
     admin = people.create_user(session, ADMIN, is_admin=True)
     project = projects.create(session, admin, DEMO, guideline=GUIDELINE)
-    rounds.request_sample_round(session, admin, project, SamplingParams.model_validate(projects.sampling_of(project)))
+    rounds.request_sample_round(session, admin, project, SamplingParams())
     return True
 
 

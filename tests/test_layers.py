@@ -15,6 +15,7 @@ OURS = {"d3po_core", "server", "worker", "web", "migrations", "benchmarks", "tes
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy"}
 TORCH_FREE = {
     "d3po_core",
+    "d3po_core.demo_model.recipe",
     "d3po_core.params",
     "d3po_core.preferences",
     "d3po_core.prompts",

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from alembic import command
 from sqlalchemy import select, text
 
+from d3po_core.demo_model import recipe
 from migrations.run import config, upgrade
 from server import db
-from server.models import User, Vote
+from server.models import Project, User, Vote
+from tests.databases import scratch_postgres
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'old.db'}"
+    else:
+        with scratch_postgres() as url:
+            yield url
+
+
+def test_projects_that_were_there_before_train_as_their_model_is_best_trained(empty_database: str) -> None:
+    command.upgrade(config(empty_database), "0005")
+    engine = db.make_engine(empty_database)
+    columns = "id, name, base_model, mode, guideline, prompt_set, votes_per_task, sampling, created_at"
+    values = ":base_model, :base_model, :base_model, 'best', '', 'demo', 1, '{}', '2026-01-31 12:00:00'"
+    with engine.begin() as connection:
+        insert = text(f"INSERT INTO projects ({columns}) VALUES ({values})")
+        connection.execute(insert, [{"base_model": "demo"}, {"base_model": "sd15"}])
+    upgrade(empty_database)
+    with engine.connect() as connection:
+        found = dict(connection.execute(select(Project.base_model, Project.training)).tuples().all())
+    assert found == {"demo": recipe.TRAINING.model_dump(mode="json", exclude_unset=True), "sd15": {}}
+    engine.dispose()
 
 
 def test_people_who_were_there_before_get_name_keys_of_their_own(tmp_path: Path) -> None:

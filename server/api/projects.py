@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from d3po_core.params import SamplingParams
+from d3po_core.params import SamplingParams, TrainingParams
 from server.api.problems import gives, problems
 from server.api.shapes import ProjectOut
 from server.deps import CurrentUser, DbSession, Files
@@ -34,7 +34,12 @@ class NewProject(BaseModel):
     guideline: Annotated[str, Field(max_length=20_000)] = ""
     votes_per_task: int = 1
     prompt_set: str = "demo"
-    sampling: SamplingParams | None = None
+    sampling: SamplingParams | None = Field(
+        default=None, description="Of rounds that do not say otherwise; what is left out is the base model's own."
+    )
+    training: TrainingParams | None = Field(
+        default=None, description="Of rounds that do not say otherwise; what is left out is the base model's own."
+    )
     flags: list[str] | None = Field(default=None, description="Words about single images; null: distorted, unsafe, off-prompt.")
 
 

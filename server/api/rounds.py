@@ -49,6 +49,8 @@ class RoundIds(BaseModel):
 
 
 class NewTrainingRound(TrainingParams):
+    """Values that are left out are the project's own; the shape of a LoRA that training goes on with stays."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [{"beta": 0.1, "learning_rate": 1e-3, "epochs": 1, "votes": "all"}]})
     votes: Literal["all", "new"] | RoundIds = Field(
         default="all",
@@ -57,6 +59,8 @@ class NewTrainingRound(TrainingParams):
 
 
 class NewDuelRound(DuelParams, Drawing):
+    """Values that are left out are the project's own."""
+
     model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoint_a": "current", "checkpoint_b": "base", "count": 24}]})
     count: int = Field(default=24, description="How many prompts to draw from the held-out part of the prompt set.")
     checkpoint_a: str | None = checkpoints.CURRENT
@@ -67,7 +71,7 @@ class NewDuelRound(DuelParams, Drawing):
 def sample(project_id: str, body: NewSampleRound, session: DbSession, user: CurrentUser) -> RoundOut:
     """Draws groups of images; they can be voted on as soon as each chunk is done."""
     project = projects.open_for(session, user, project_id, "operator")
-    params = parse(SamplingParams, projects.sampling_of(project, **_given(body, SamplingParams)))
+    params = parse(SamplingParams, _given(body, SamplingParams))
     round_ = rounds.request_sample_round(session, user, project, params, **body.source(), checkpoint_id=body.checkpoint_id)
     return shown(session, [round_])[0]
 

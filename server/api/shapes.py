@@ -43,6 +43,7 @@ class ProjectOut(BaseModel):
         {"id": ID, "name": "Emoji", "base_model": "demo", "mode": "best", "guideline": "", "prompt_set": "demo",
          "votes_per_task": 1, "flags": ["distorted", "unsafe", "off-prompt"],
          "sampling": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0, "seed": 0},
+         "training": {"learning_rate": 0.2, "adam_epsilon": 0.01, "lora_rank": 32, "max_kl": 1e-5},
          "checkpoint_id": "base", "created_at": TIME}
     )  # fmt: skip
     id: str
@@ -53,7 +54,8 @@ class ProjectOut(BaseModel):
     prompt_set: str
     votes_per_task: int
     flags: list[str] = Field(description="Words about single images that people are offered while they vote.")
-    sampling: dict[str, Any]
+    sampling: dict[str, Any] = Field(description="Of rounds that do not say otherwise.")
+    training: dict[str, Any] = Field(description="Of rounds that do not say otherwise; what is left out is the default.")
     checkpoint_id: str = Field(description='The policy that the next sample round uses; "base" is the base model.')
     created_at: datetime
 

@@ -46,7 +46,7 @@ def planned(session: Session, project: Project, kind: str, asked: Mapping[str, A
     if kind == "duel":
         return {"items": asked.get("count", 20) * asked.get("seeds", 1), "num_inference_steps": steps}
     groups = pairs.usable_pairs(session, project, asked.get("votes", "all")).groups
-    return {"groups": groups, "epochs": asked.get("epochs", 1)}
+    return {"groups": groups, "epochs": asked.get("epochs", project.training.get("epochs", 1))}
 
 
 def estimate(session: Session, storage: Storage, project: Project, kind: str, params: Mapping[str, Any]) -> Estimate | None:

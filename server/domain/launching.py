@@ -16,10 +16,12 @@ from server.db import send_after_commit
 from server.domain import audit, checkpoints, pairs, people, projects
 from server.domain import prompts as prompt_rules
 from server.errors import Conflict, Invalid, TooLarge
-from server.models import Job, Project, Round, RoundVote, State, User
+from server.models import Checkpoint, Job, Project, Round, RoundVote, State, User
 
 DUEL_CHUNK = 8
 MAX_COMPARISONS = 10_000
+SHAPE = ("weights", "lora_rank", "lora_alpha", "lora_targets")
+"""What of a training round is settled by the checkpoint that it goes on with."""
 
 
 def request_sample_round(
@@ -35,6 +37,7 @@ def request_sample_round(
 ) -> Round:
     """Groups of the given prompts, or of `count` from a prompt set, drawn by the current policy unless told otherwise."""
     people.require(session, by, project, "operator")
+    params = projects.merged({name: value for name, value in project.sampling.items() if name != "seed"}, params)
     projects.check_group_size(project.mode, params)
     if "seed" not in params.model_fields_set:
         params = params.model_copy(update={"seed": secrets.randbelow(2**31)})
@@ -57,6 +60,7 @@ def request_training_round(
     _lock(session, project)
     _refuse_second_training(session, project)
     parent = checkpoints.current(session, project)
+    params = training_of(project, parent, params)
     chosen = pairs.trainable_votes(session, project, votes)
     usable = pairs.usable(session, chosen)
     if not usable.pairs:
@@ -76,6 +80,13 @@ def request_training_round(
     return round_
 
 
+def training_of(project: Project, parent: Checkpoint | None, asked: TrainingParams | None = None) -> TrainingParams:
+    """The settings of a round: what is asked for, over the shape of the parent's weights, over the project's own values."""
+    made = parent.manifest.get("params", {}) if parent else {}
+    own = project.training | {name: made[name] for name in SHAPE if name in made}
+    return projects.merged(own, asked or TrainingParams())
+
+
 def request_duel_round(
     session: Session,
     by: User,
@@ -90,6 +101,7 @@ def request_duel_round(
 ) -> Round:
     """One comparison for each prompt and seed; the prompts of a prompt set are ones that no sample round draws."""
     people.require(session, by, project, "operator")
+    params = projects.merged(project.sampling, params)
     a, b = (checkpoints.resolve(session, project, name) for name in (checkpoint_a, checkpoint_b))
     if a is b:
         raise Invalid("A duel needs two different checkpoints; both are the same one. Train first, or choose another.")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from d3po_core.params import SamplingParams
+from d3po_core.demo_model import recipe
+from d3po_core.params import Params, SamplingParams, TrainingParams
 from server.domain import audit, people, prompts
 from server.domain.ballots import MAX_FLAG_CHARACTERS, MAX_FLAGS
 from server.domain.people import Role
-from server.errors import Conflict, Denied, Invalid, NotFound
+from server.errors import Conflict, Denied, Invalid, NotFound, parse
 from server.models import FLAGS, Membership, Project, User
-from server.settings import get_settings
+from server.settings import DEMO_WEIGHTS, get_settings
 
 MODES = ("best", "pairwise", "ranking")
+P = TypeVar("P", bound=Params)
 
 
 def create(
@@ -29,9 +31,11 @@ def create(
     votes_per_task: int = 1,
     prompt_set: str = "demo",
     sampling: SamplingParams | None = None,
+    training: TrainingParams | None = None,
     flags: Sequence[str] | None = None,
 ) -> Project:
-    """A new project. `base_model` is a name registered in the settings; None takes the operator's default."""
+    """A new project. `base_model` is a name registered in the settings; None takes the operator's default. What `sampling` and
+    `training` do not name is the base model's own: measured for the embedded one, published for others."""
     if not by.is_admin:
         raise Denied("Only an admin can create a project.")
     name, base_model = name.strip(), base_model or get_settings().base_model
@@ -39,7 +43,10 @@ def create(
     prompts.check_set(prompt_set)
     if session.scalar(select(Project.id).where(Project.name == name)):
         raise Conflict(f"There is already a project called {name}. Choose another name.")
-    sampling = sampling or SamplingParams(images_per_prompt=2 if mode == "pairwise" else 6)
+    own_sampling, own_training = settings_of(base_model)
+    own_sampling |= {"images_per_prompt": 2} if mode == "pairwise" else {}
+    sampling = merged(own_sampling, sampling or SamplingParams())
+    training = merged(own_training, training or TrainingParams())
     check_group_size(mode, sampling)
     project = Project(
         name=name,
@@ -48,7 +55,8 @@ def create(
         guideline=guideline,
         votes_per_task=votes_per_task,
         prompt_set=prompt_set,
-        sampling=sampling.model_dump(),
+        sampling=sampling.model_dump(mode="json"),
+        training=training.model_dump(mode="json"),
         flags=_flags(FLAGS if flags is None else flags),
     )
     session.add(project)
@@ -104,9 +112,18 @@ def list_for(session: Session, user: User) -> list[Project]:
     return list(session.scalars(query))
 
 
-def sampling_of(project: Project, **changes: Any) -> dict[str, Any]:
-    """The project's own sampling values with `changes` on top; the seed is drawn anew unless it is among them."""
-    return {name: value for name, value in project.sampling.items() if name != "seed"} | changes
+def merged(own: Mapping[str, Any], asked: P) -> P:
+    """What a request names, over a project's own values as far as they fit, over the defaults."""
+    known = {name: value for name, value in own.items() if name in type(asked).model_fields}
+    return parse(type(asked), known | asked.model_dump(include=asked.model_fields_set))
+
+
+def settings_of(base_model: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sampling and training values that are better for this base model than the defaults."""
+    if get_settings().base_models.get(base_model) != str(DEMO_WEIGHTS):
+        return {}, {}
+    sampling, training = (own.model_dump(mode="json", exclude_unset=True) for own in (recipe.SAMPLING, recipe.TRAINING))
+    return sampling, training
 
 
 def place(after: str) -> int:

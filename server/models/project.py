@@ -13,7 +13,8 @@ FLAGS = ("distorted", "unsafe", "off-prompt")
 
 
 class Project(Identified, Base):
-    """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` holds the default SamplingParams.
+    """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` and `training` hold the
+    SamplingParams and TrainingParams of rounds that do not say otherwise; what is missing there is the default.
     `flags`: the words about single images that the voting page offers."""
 
     __tablename__ = "projects"
@@ -24,4 +25,5 @@ class Project(Identified, Base):
     prompt_set: Mapped[str] = mapped_column(String(80), default="demo")
     votes_per_task: Mapped[int] = mapped_column(default=1)
     sampling: Mapped[dict[str, Any]]
+    training: Mapped[dict[str, Any]] = mapped_column(default=dict)
     flags: Mapped[list[str]] = mapped_column(default=lambda: list(FLAGS))

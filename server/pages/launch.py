@@ -32,7 +32,7 @@ def sample(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        params = parse(SamplingParams, projects.sampling_of(project, **_known(SamplingParams, fields)), LABELS)
+        params = parse(SamplingParams, _known(SamplingParams, fields), LABELS)
         policy = fields.get("checkpoint_id", checkpoints.CURRENT)
         count = _whole("count", fields.get("count", "12"))
         rounds.request_sample_round(
@@ -58,8 +58,7 @@ def duel(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        shared = {name: project.sampling[name] for name in ("num_inference_steps", "guidance_scale", "eta")}
-        params = parse(DuelParams, shared | _known(DuelParams, fields) | {"seeds": _seeds(fields)}, LABELS)
+        params = parse(DuelParams, _known(DuelParams, fields) | {"seeds": _seeds(fields)}, LABELS)
         one, other = fields.get("checkpoint_a", checkpoints.CURRENT), fields.get("checkpoint_b", _parent(visit, project))
         count = _whole("count", fields.get("count", "20"))
         rounds.request_duel_round(visit.session, visit.user, project, params, one, other, _prompts(fields), count=count)

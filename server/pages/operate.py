@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.domain import checkpoints, projects, rounds
+from server.domain import checkpoints, launching, projects, rounds
 from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
 from server.errors import Invalid
@@ -47,7 +47,8 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
     by_id = {checkpoint.id: checkpoint for checkpoint in known}
     return visit.page(
         "operate.html", project, section="operate", **changing, checkpoints=known,
-        opponent=by_id.get(current.parent_id) if current else None, training_fields=TRAINING_FIELDS,
+        opponent=by_id.get(current.parent_id) if current else None,
+        training_fields=TRAINING_FIELDS, training=launching.training_of(project, current).model_dump(),
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},

@@ -1,4 +1,5 @@
-"""The settings of a training round as form fields, taken from TrainingParams so that the form never disagrees with it."""
+"""The settings of a training round as form fields, taken from TrainingParams so that the form never disagrees with it. The
+values in them are the project's."""
 
 from __future__ import annotations
 
@@ -20,16 +21,16 @@ LABELS = {
 class NumberField:
     name: str
     label: str
-    default: float
     min: float | None
     max: float | None
     step: str
 
 
 def _field(name: str) -> NumberField:
-    schema = TrainingParams.model_json_schema()["properties"][name]
+    field = TrainingParams.model_json_schema()["properties"][name]
+    schema = next(kind for kind in field.get("anyOf", [field]) if kind["type"] != "null")
     low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum", schema.get("exclusiveMaximum"))
-    return NumberField(name, LABELS[name], schema["default"], low, high, "1" if schema["type"] == "integer" else "any")
+    return NumberField(name, LABELS[name], low, high, "1" if schema["type"] == "integer" else "any")
 
 
 TRAINING_FIELDS = [_field(name) for name in LABELS]

@@ -42,6 +42,18 @@ def test_impossible_values_and_unknown_names_are_refused(kind: type[Params], val
         kind.model_validate(values)
 
 
+def test_a_round_that_says_nothing_is_the_published_one() -> None:
+    params = TrainingParams()
+    assert (params.learning_rate, params.adam_epsilon, params.weight_decay, params.max_grad_norm) == (3e-5, 1e-8, 1e-4, 1.0)
+    assert (params.beta, params.clip, params.lora_rank) == (0.1, 0.1, 4)
+    assert (params.timesteps_per_update, params.timestep_fraction, params.max_kl, params.step_weighting) == (
+        None,
+        1,
+        None,
+        "uniform",
+    )
+
+
 def test_params_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         SamplingParams().eta = 0.5  # type: ignore[misc]

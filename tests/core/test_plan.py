@@ -9,7 +9,7 @@ from d3po_core.params import TrainingParams
 from d3po_core.plan import Item, Plan, read_ahead, share, visited
 from tests.core.conftest import Sampled
 
-PARAMS = TrainingParams(timestep_fraction=1.0, epochs=2, timesteps_per_update=3, groups_per_update=2)
+PARAMS = TrainingParams(epochs=2, timesteps_per_update=3, groups_per_update=2)
 TRAINABLE = [(0, 1, 2, 3)] * 4 + [(1, 2, 3)]
 
 
@@ -26,6 +26,12 @@ def test_every_timestep_of_every_group_is_taken_once_an_epoch() -> None:
 def test_an_update_takes_so_many_timesteps_of_so_many_groups() -> None:
     sizes = [len(items) for items in Plan(TRAINABLE[:4], PARAMS.model_copy(update={"epochs": 1}))]
     assert sizes == [6, 2, 6, 2]
+
+
+def test_an_update_takes_all_timesteps_unless_told_otherwise() -> None:
+    sizes = [len(items) for items in Plan(TRAINABLE[3:], TrainingParams(groups_per_update=2))]
+    assert sizes == [4 + 3]
+    assert sorted(len(items) for items in Plan(TRAINABLE[3:], TrainingParams())) == [3, 4]
 
 
 def test_the_order_follows_from_the_seed() -> None:

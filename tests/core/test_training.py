@@ -352,7 +352,7 @@ def test_a_gradient_that_is_not_finite_ends_the_round_without_a_checkpoint(
 def test_weights_that_are_not_finite_at_the_end_become_no_checkpoint(
     denoiser: Denoiser, sampled: Sampled, tmp_path: Path
 ) -> None:
-    exploding = {"weight_decay": 1e300, "learning_rate": 1.0, "groups_per_update": 2, "timesteps_per_update": 1000}
+    exploding = {"weight_decay": 1e300, "learning_rate": 1.0, "groups_per_update": 2, "timesteps_per_update": None}
     with pytest.raises(NotFinite, match="no checkpoint was written"):
         train_round(denoiser, sampled.stored, TRAINING.model_copy(update=exploding), tmp_path / "c")
     assert not (tmp_path / "c").exists()

@@ -31,7 +31,15 @@ def test_the_forms_offer_the_projects_own_values(project: Project, alice: User, 
     page = plain(browse(alice).get(f"/p/{project.id}").text)
 
     assert '<input type="number" name="guidance_scale" value="5.0" step="any" required min="0" max="100">' in page
-    assert '<input type="number" name="lora_rank" value="8" step="1" required min="1" max="256">' in page
+    assert '<input type="number" name="lora_rank" value="4" step="1" required min="1" max="256">' in page
+    assert '<input type="number" name="timesteps_per_update" placeholder="all" step="1" min="1" max="1000">' in page
+
+    project.training = {"lora_rank": 16, "timesteps_per_update": 3}
+    factories.commit()
+    page = plain(browse(alice).get(f"/p/{project.id}").text)
+
+    assert '<input type="number" name="lora_rank" value="16" step="1" required min="1" max="256">' in page
+    assert '<input type="number" name="timesteps_per_update" value="3" step="1" required min="1" max="1000">' in page
 
 
 def test_win_rates_against_the_base_model_are_drawn_and_downloadable(

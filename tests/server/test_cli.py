@@ -64,6 +64,24 @@ def test_a_first_admin_and_a_first_project(d3po: D3po) -> None:
     assert d3po("project", "create", "Emoji")[::2] == (1, "There is already a project called Emoji. Choose another name.")
 
 
+def test_a_project_with_settings_of_its_own(d3po: D3po, tmp_path: Path) -> None:
+    d3po("user", "add", "root", "--role", "admin")
+    sampling, training = tmp_path / "sampling.json", tmp_path / "training.json"
+    sampling.write_text('{"num_inference_steps": 7}')
+    training.write_text('{"beta": 0.5}')
+    status, project_id, _ = d3po("project", "create", "Own", "--sampling", str(sampling), "--training", str(training))
+    assert status == 0
+    with read_scope() as session:
+        made = session.get_one(Project, project_id.strip())
+        assert (made.sampling["num_inference_steps"], made.training["beta"], made.training["lora_rank"]) == (7, 0.5, 32)
+    training.write_text('{"beta": -1}')
+    status, _, told = d3po("project", "create", "Other", "--training", str(training))
+    assert (status, told) == (
+        1,
+        f"{training} cannot be used. beta must be greater than 0, you sent -1. No project was created.",
+    )
+
+
 def test_members_join_the_only_project_or_the_named_one(d3po: D3po, project: Project) -> None:
     assert d3po("user", "add", "Bob", "--role", "operator")[0] == 0
     with read_scope() as session:

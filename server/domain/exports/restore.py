@@ -20,7 +20,7 @@ from zipfile import BadZipFile, ZipFile
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
-from server.domain import audit, people
+from server.domain import audit, people, projects
 from server.domain.exports import rows, zipped
 from server.domain.exports.everything import FORMAT, MANIFEST, member
 from server.errors import Conflict, Invalid
@@ -151,7 +151,8 @@ def _references(of: rows.Rows, archive: Archive) -> Iterator[rows.Row]:
 def _adapted(session: Session, of: rows.Rows, archive: Archive) -> Iterator[rows.Row]:
     for row in archive.rows(of):
         if of.model is Project:
-            yield row | {"name": archive.project["name"]}
+            measured = {"training": projects.settings_of(row["base_model"])[1]}  # for archives from before projects had any
+            yield measured | row | {"name": archive.project["name"]}
         elif of.model is not User:
             yield row
         elif session.get(User, row["id"]) is None:

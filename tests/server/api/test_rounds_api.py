@@ -53,6 +53,12 @@ class TestProjects:
         read = client.get(f"/api/v1/projects/{project.id}", headers=factories.bearer(factories.annotator(project)))
         assert read.json() == made.json()
 
+    def test_it_may_bring_settings_of_its_own(self, client: TestClient) -> None:
+        body = {"name": "Own", "sampling": {"guidance_scale": 3.0}, "training": {"beta": 0.5, "max_kl": None}}
+        made = client.post("/api/v1/projects", json=body, headers=factories.bearer(factories.admin())).json()
+        assert made["sampling"] | {"guidance_scale": 3.0, "num_inference_steps": 10} == made["sampling"]
+        assert made["training"] | {"beta": 0.5, "max_kl": None, "lora_rank": 32} == made["training"]
+
     def test_flags_are_the_projects_own(self, client: TestClient, session: Session) -> None:
         boss = factories.bearer(factories.admin())
         made = client.post("/api/v1/projects", json={"name": "Hands", "flags": ["extra fingers", "cut off"]}, headers=boss).json()
@@ -80,6 +86,8 @@ class TestProjects:
             ({"flags": [" "]}, "A flag is a word or a few"),
             ({"flags": [str(number) for number in range(21)]}, "at most 20 flags, you sent 21."),
             ({"sampling": {"eta": 0}}, "sampling.eta must be greater than 0"),
+            ({"training": {"clip": 1}}, "training.clip must be less than 1, you sent 1."),
+            ({"training": {"learning_speed": 1}}, "training.learning_speed is not a known field."),
         ],
     )
     def test_bad_values_get_a_sentence(self, client: TestClient, session: Session, change: Any, sentence: str) -> None:

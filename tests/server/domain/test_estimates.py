@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.orm import Session
 
-from server.domain.estimates import Estimate, estimate
+from server.domain.estimates import Estimate, estimate, planned
 from server.models import Project, Round, State, now
 from server.storage import Storage
 from tests import factories
@@ -72,3 +72,11 @@ def test_memory_is_that_of_the_hungriest_job(session: Session, project: Project,
         found = estimate(session, storage, project, "sample", SAMPLE | {"prompts": prompts})
         assert found is not None
         assert found.memory_bytes == 3_000
+
+
+def test_what_is_not_asked_for_is_the_projects_own(session: Session) -> None:
+    project = factories.project(sampling={"num_inference_steps": 7, "images_per_prompt": 3}, training={"epochs": 4})
+    assert planned(session, project, "sample", {}) == {"prompts": 12, "images_per_prompt": 3, "num_inference_steps": 7}
+    assert planned(session, project, "duel", {}) == {"items": 20, "num_inference_steps": 7}
+    assert planned(session, project, "training", {})["epochs"] == 4
+    assert planned(session, project, "training", {"epochs": 2})["epochs"] == 2

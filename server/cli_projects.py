@@ -1,0 +1,52 @@
+"""`d3po project`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from pydantic import ValidationError
+
+from d3po_core.params import Params, SamplingParams, TrainingParams
+from server import db
+from server.cli_rounds import first_admin
+from server.domain import projects
+from server.errors import Invalid, describe
+
+app = typer.Typer(no_args_is_help=True, help="Projects.")
+P = TypeVar("P", bound=Params)
+
+
+@app.command("create")
+def create_project(
+    name: str,
+    base_model: Annotated[str | None, typer.Option(help="A name from D3PO_BASE_MODELS; left out: D3PO_BASE_MODEL.")] = None,
+    mode: Annotated[str, typer.Option(help="best (of N images), pairwise, or ranking (all N in order).")] = "best",
+    guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
+    votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
+    prompt_set: Annotated[str, typer.Option()] = "demo",
+    flag: Annotated[list[str] | None, typer.Option(help="A word about single images; repeat for more.")] = None,
+    sampling: Annotated[
+        Path | None, typer.Option(help="A JSON file: settings of sample and duel rounds.", exists=True, dir_okay=False)
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="A JSON file: settings of training rounds.", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Create a project; prints its id."""
+    with db.session_scope() as session:
+        project = projects.create(
+            session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set,
+            sampling=_from_file(SamplingParams, sampling), training=_from_file(TrainingParams, training), flags=flag,
+        )  # fmt: skip
+    print(project.id)
+
+
+def _from_file(model: type[P], path: Path | None) -> P | None:
+    if path is None:
+        return None
+    try:
+        return model.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise Invalid(f"{path} cannot be used. {describe(error.errors())} No project was created.") from error
