@@ -17,9 +17,9 @@ EMBEDDED = {
         for a in (1, 2)
         for projection in ("to_q", "to_k", "to_v", "to_out.0")
     ],
-    "lora_rank": 32,
-    "adam_epsilon": 0.01,
-    "learning_rate": 0.2,
+    "lora_rank": 64,
+    "adam_epsilon": 1e-4,
+    "learning_rate": 1e-3,
     "timestep_fraction": 0.7,
     "timesteps_per_update": 2,
     "max_kl": 1e-5,
