@@ -8,6 +8,8 @@ table a round and the blind duel against the base model; writes loop.json and a 
 from __future__ import annotations
 
 import json
+import signal
+import sys
 import tempfile
 import time
 import uuid
@@ -48,7 +50,7 @@ HELD_OUT = 48
 SCORE_SEEDS, DUEL_SEED = (77_001, 77_002), 77_003
 ENOUGH = 0.9
 """Training stops once this share of the held-out comparisons with the base model is won."""
-KEEP = 0.85
+KEEP = 0.9
 """Training also stops, one round back, once less than this share of the base model's name retrieval is left."""
 
 console = Console(highlight=False)
@@ -225,6 +227,7 @@ def main(
     if prefer not in PREFERENCES:
         raise typer.BadParameter(f"{prefer!r} is not one of {', '.join(PREFERENCES)}.")
     out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the stack is stopped as by Ctrl-C
     with tempfile.TemporaryDirectory(prefix="d3po-loop-") as folder:
         result = run(prefer, out, Path(folder))
     (out / "loop.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
