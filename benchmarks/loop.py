@@ -124,7 +124,7 @@ def run(prefer: str, out: Path, data_dir: Path) -> dict[str, Any]:
     score = PREFERENCES[prefer]
     held_out = HeldOut(score)
     with embedded_stack(data_dir) as api:
-        project = api.get("/projects")[0]["id"]
+        project = api.get("/projects")["items"][0]["id"]
         decide = decider(api, score)
         base = held_out.measure(None)
         pictures = {"base": held_out.images}

@@ -6,8 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from server.api.problems import gives
-from server.api.rounds import After, Limit
-from server.api.shapes import CheckpointDetail, CheckpointOut, Page, ProjectOut
+from server.api.shapes import After, CheckpointDetail, CheckpointOut, Limit, Page, ProjectOut
 from server.deps import CurrentUser, DbSession, Files
 from server.domain import checkpoints, projects
 from server.errors import Gone

@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict
 
-from server.api.shapes import InvitationOut, NewInvitationOut
+from server.api.shapes import After, InvitationOut, Limit, NewInvitationOut, Page
 from server.deps import CurrentUser, DbSession
 from server.domain import people, projects
 
@@ -20,10 +20,14 @@ class NewInvitation(BaseModel):
 
 
 @router.get("/projects/{project_id}/invitations")
-def list_all(project_id: str, session: DbSession, user: CurrentUser) -> list[InvitationOut]:
+def list_all(
+    project_id: str, session: DbSession, user: CurrentUser, after: After = None, limit: Limit = 50
+) -> Page[InvitationOut]:
     """Those that somebody could still use, newest first. The links themselves were shown once."""
     project = projects.open_for(session, user, project_id, "operator")
-    return [InvitationOut.model_validate(one) for one in people.open_invitations(session, user, project)]
+    found = [one for one in people.open_invitations(session, user, project) if after is None or one.id < after]
+    following = found[limit - 1].id if len(found) > limit else None
+    return Page(items=[InvitationOut.model_validate(one) for one in found[:limit]], next=following)
 
 
 @router.post("/projects/{project_id}/invitations", status_code=201)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from d3po_core.params import SamplingParams, TrainingParams
 from server.api.problems import gives, problems
-from server.api.shapes import ProjectOut
+from server.api.shapes import After, Limit, Page, ProjectOut
 from server.deps import CurrentUser, DbSession, Files
 from server.domain import checkpoints, exports, projects, stats
 from server.domain.stats import ProjectStats
@@ -56,11 +56,11 @@ def create(body: NewProject, session: DbSession, user: CurrentUser) -> ProjectOu
 
 
 @router.get("/projects")
-def list_all(session: DbSession, user: CurrentUser) -> list[ProjectOut]:
-    """The projects you belong to; all of them for an admin."""
-    found = projects.list_for(session, user)
+def list_all(session: DbSession, user: CurrentUser, after: After = None, limit: Limit = 50) -> Page[ProjectOut]:
+    """The projects you belong to, by name; all of them for an admin."""
+    found, following = projects.page_for(session, user, after, limit)
     current = checkpoints.current_of(session, found)
-    return [ProjectOut.of(project, current.get(project.id)) for project in found]
+    return Page(items=[ProjectOut.of(project, current.get(project.id)) for project in found], next=following)
 
 
 @router.get("/projects/{project_id}")

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from d3po_core.params import DuelParams, Params, SamplingParams, TrainingParams
 from server.api.problems import problems
-from server.api.shapes import Page, RoundOut
+from server.api.shapes import After, Limit, Page, RoundOut
 from server.deps import CurrentUser, DbSession
 from server.domain import checkpoints, closing, duels, projects, rounds
 from server.errors import parse
 from server.models import Round
 
 router = APIRouter(tags=["rounds"])
-Limit = Annotated[int, Query(ge=1, le=200)]
-After = Annotated[str | None, Query(description="The `next` of the page before.")]
 
 
 class Drawing(BaseModel):

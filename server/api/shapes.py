@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.domain import checkpoints
@@ -15,6 +16,8 @@ from server.domain.rounds import Progress
 from server.models import Checkpoint, Image, Project, Round
 
 Item = TypeVar("Item")
+Limit = Annotated[int, Query(ge=1, le=200)]
+After = Annotated[str | None, Query(description="The `next` of the page before.")]
 ID = "019ab3c7f0a21b2c3d4e5f60718293a4"
 TIME = "2026-01-31T12:00:00Z"
 
@@ -43,7 +46,7 @@ class ProjectOut(BaseModel):
         {"id": ID, "name": "Emoji", "base_model": "demo", "mode": "best", "guideline": "", "prompt_set": "demo",
          "votes_per_task": 1, "flags": ["distorted", "unsafe", "off-prompt"],
          "sampling": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0, "seed": 0},
-         "training": {"learning_rate": 0.2, "adam_epsilon": 0.01, "lora_rank": 32, "max_kl": 1e-5},
+         "training": {"learning_rate": 1e-3, "adam_epsilon": 1e-4, "lora_rank": 64, "max_kl": 1e-5},
          "checkpoint_id": "base", "created_at": TIME}
     )  # fmt: skip
     id: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from d3po_core.demo_model import recipe
@@ -106,10 +106,21 @@ def find(session: Session, name: str) -> Project:
 
 
 def list_for(session: Session, user: User) -> list[Project]:
+    return list(session.scalars(_open_to(user)))
+
+
+def page_for(session: Session, user: User, after: str | None = None, limit: int = 50) -> tuple[list[Project], str | None]:
+    """One page by name, and where the next one starts."""
+    query = _open_to(user) if after is None else _open_to(user).where(Project.name > after)
+    found = list(session.scalars(query.limit(limit + 1)))
+    return found[:limit], found[limit - 1].name if len(found) > limit else None
+
+
+def _open_to(user: User) -> Select[Project]:
     query = select(Project).order_by(Project.name)
-    if not user.is_admin:
-        query = query.join(Membership, Membership.project_id == Project.id).where(Membership.user_id == user.id)
-    return list(session.scalars(query))
+    if user.is_admin:
+        return query
+    return query.join(Membership, Membership.project_id == Project.id).where(Membership.user_id == user.id)
 
 
 def merged(own: Mapping[str, Any], asked: P) -> P:

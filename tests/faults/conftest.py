@@ -53,7 +53,7 @@ def api(up: Up) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def project_id(up: Up, api: httpx.Client) -> str:
     """Its first round, which the demo project began, is cancelled: the worker is free."""
-    [demo] = answer(api.get("/projects"))
+    [demo] = answer(api.get("/projects"))["items"]
     [first] = answer(api.get(f"/projects/{demo['id']}/rounds"))["items"]
     answer(api.post(f"/rounds/{first['id']}/cancel"))
     return str(answer(api.post("/projects", json={"name": "faults", "mode": "pairwise"}))["id"])

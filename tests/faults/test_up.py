@@ -26,7 +26,7 @@ def test_from_the_first_start_to_the_second(tmp_path: Path, tiny_model: Path) ->
         assert up.lines[0] == f"ready {up.url}"
         assert up.lines[1].startswith(f"sign in: {up.url}/sign-in/")
         with up.api() as api:
-            [project] = answer(api.get("/projects"))
+            [project] = answer(api.get("/projects"))["items"]
             tasks = f"/projects/{project['id']}/tasks/next"
             eventually(lambda: answer(api.post(tasks, params={"count": 1})))
             [first] = answer(api.get(f"/projects/{project['id']}/rounds"))["items"]
@@ -40,7 +40,7 @@ def test_from_the_first_start_to_the_second(tmp_path: Path, tiny_model: Path) ->
     with running(data_dir, tiny_model) as up:
         assert up.lines[1] != link
         with up.api() as api:
-            assert [known["id"] for known in answer(api.get("/projects"))] == [project["id"]]
+            assert [known["id"] for known in answer(api.get("/projects"))["items"]] == [project["id"]]
             seen = answer(api.get(f"/rounds/{first['id']}"))
             assert seen["progress"]["done"] > 0
             eventually(lambda: answer(api.get(f"/rounds/{first['id']}"))["progress"]["done"] > seen["progress"]["done"])

@@ -73,7 +73,7 @@ def test_a_project_with_settings_of_its_own(d3po: D3po, tmp_path: Path) -> None:
     assert status == 0
     with read_scope() as session:
         made = session.get_one(Project, project_id.strip())
-        assert (made.sampling["num_inference_steps"], made.training["beta"], made.training["lora_rank"]) == (7, 0.5, 32)
+        assert (made.sampling["num_inference_steps"], made.training["beta"], made.training["lora_rank"]) == (7, 0.5, 64)
     training.write_text('{"beta": -1}')
     status, _, told = d3po("project", "create", "Other", "--training", str(training))
     assert (status, told) == (

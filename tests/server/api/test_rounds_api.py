@@ -57,7 +57,7 @@ class TestProjects:
         body = {"name": "Own", "sampling": {"guidance_scale": 3.0}, "training": {"beta": 0.5, "max_kl": None}}
         made = client.post("/api/v1/projects", json=body, headers=factories.bearer(factories.admin())).json()
         assert made["sampling"] | {"guidance_scale": 3.0, "num_inference_steps": 10} == made["sampling"]
-        assert made["training"] | {"beta": 0.5, "max_kl": None, "lora_rank": 32} == made["training"]
+        assert made["training"] | {"beta": 0.5, "max_kl": None, "lora_rank": 64} == made["training"]
 
     def test_flags_are_the_projects_own(self, client: TestClient, session: Session) -> None:
         boss = factories.bearer(factories.admin())
@@ -101,8 +101,11 @@ class TestProjects:
 
     def test_everybody_lists_their_own(self, client: TestClient, project: Project, boss: dict[str, str]) -> None:
         factories.project()
-        assert [item["id"] for item in client.get("/api/v1/projects", headers=boss).json()] == [project.id]
-        assert len(client.get("/api/v1/projects", headers=factories.bearer(factories.admin())).json()) == 2
+        assert [item["id"] for item in client.get("/api/v1/projects", headers=boss).json()["items"]] == [project.id]
+        first = client.get("/api/v1/projects?limit=1", headers=(admin := factories.bearer(factories.admin()))).json()
+        rest = client.get("/api/v1/projects", params={"after": first["next"]}, headers=admin).json()
+        assert len({item["id"] for page in (first, rest) for item in page["items"]}) == 2
+        assert rest["next"] is None
 
 
 class TestSampleRounds:
