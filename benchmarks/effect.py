@@ -64,7 +64,7 @@ class Setting:
     steps: int = 20
     held_out: int = 48
     epochs: dict[str, int] = field(default_factory=lambda: {"published": 3, "ours": 8})
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
     tuning_seed: int = 0
     seeds: tuple[int, ...] = (1, 2, 3)
 

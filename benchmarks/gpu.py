@@ -116,7 +116,7 @@ class Bench:
         path = self.folder / "group.safetensors"
         pairs = [Pair(*pair) for pair in combinations(range(self.shape.trained), 2)]
         self.group = TrainingGroup(path, self.trajectory.save(path), pairs)
-        params = TrainingParams(lora_rank=8, timesteps_per_update=2)
+        params = TrainingParams(lora_rank=8, timesteps_per_update=2, timestep_fraction=1)
         self.policy = LoraPolicy(self.denoiser, params)
         self.learner = Learner(self.policy, [self.group], params, Accelerator(cpu=not self.machine.is_cuda))
         self.plan = Plan([tuple(self.trajectory.trainable_steps)], params)

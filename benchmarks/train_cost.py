@@ -48,7 +48,7 @@ class Bench:
 
     def __init__(self, denoiser: Denoiser, folder: Path, images: int, pairs: list[Pair], steps: int, weights: Kind) -> None:
         self.denoiser = denoiser
-        self.params = TrainingParams(lora_rank=8, timesteps_per_update=2, weights=weights)
+        self.params = TrainingParams(lora_rank=8, timesteps_per_update=2, timestep_fraction=1, weights=weights)
         denoiser.use_adapter(None)
         sampling = SamplingParams(images_per_prompt=images, num_inference_steps=steps)
         self.trajectory = next(sample_groups(denoiser, ["a cat face"], sampling)).trajectory

@@ -89,7 +89,10 @@ class TrainingParams(Params):
         description="Optimizer step after this many timesteps of a group; null: after all of them, as published.",
     )
     timestep_fraction: float = Field(
-        default=1.0, gt=0.0, le=1.0, description="Share of the timesteps that are trained, the noisiest first; published: all."
+        default=0.8,
+        gt=0.0,
+        le=1.0,
+        description="Share of the timesteps that are trained, the noisiest first; published: 1, whose last ones drown the rest.",
     )
     max_kl: float | None = Field(
         default=None,
@@ -98,7 +101,7 @@ class TrainingParams(Params):
         "never, as published.",
     )
     step_weighting: Literal["uniform", "sensitivity"] = Field(
-        default="uniform",
+        default="sensitivity",
         description="sensitivity: weight each timestep by sigma / |d mu / d output|, so that none dominates; published: uniform.",
     )
     lr_schedule: Literal["constant", "linear", "cosine"] = Field(default="constant", description="How the rate falls to zero.")

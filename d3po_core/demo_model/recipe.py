@@ -21,6 +21,7 @@ TRAINING = TrainingParams(
     adam_epsilon=1e-4,
     learning_rate=1e-3,
     timestep_fraction=0.7,
+    step_weighting="uniform",
     timesteps_per_update=2,
     max_kl=1e-5,
 )

@@ -16,7 +16,9 @@ from d3po_core.sampling import SampledGroup, sample_groups
 from d3po_core.training import train_round
 
 SAMPLING = SamplingParams(images_per_prompt=3, num_inference_steps=4, guidance_scale=3.0, seed=7)
-TRAINING = TrainingParams(learning_rate=1e-2, adam_epsilon=1e-4, lora_rank=2, timesteps_per_update=2)
+TRAINING = TrainingParams(
+    learning_rate=1e-2, adam_epsilon=1e-4, lora_rank=2, timesteps_per_update=2, timestep_fraction=1, step_weighting="uniform"
+)
 PROMPTS = ["a cat", "two dogs on a hill"]
 PAIRS = [[Pair(1, 0), Pair(1, 2)], [Pair(0, 2, 0.5), Pair(2, 1)]]
 

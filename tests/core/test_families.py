@@ -30,7 +30,7 @@ from tests.factories.tiny_families import FAMILIES, tiny_family
 
 SAMPLING = SamplingParams(images_per_prompt=2, num_inference_steps=3, guidance_scale=3.0, eta=0.9, seed=7, height=32, width=48)
 """eta below 1: at zero terminal SNR diffusers' own step takes the root of a rounding error, negative on some processors."""
-TRAINING = TrainingParams(learning_rate=0.1, lora_rank=2, timesteps_per_update=3)  # one step that shows
+TRAINING = TrainingParams(learning_rate=0.1, lora_rank=2, timesteps_per_update=3, timestep_fraction=1)  # one step that shows
 WITHOUT_NOISE = 1e-6  # eta of a chain that is the ODE to the last digit of float32
 STABLE_DIFFUSION_XL, STABLE_DIFFUSION_3 = "stable-diffusion-xl", "stable-diffusion-3"
 

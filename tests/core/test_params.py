@@ -42,16 +42,12 @@ def test_impossible_values_and_unknown_names_are_refused(kind: type[Params], val
         kind.model_validate(values)
 
 
-def test_a_round_that_says_nothing_is_the_published_one() -> None:
+def test_a_round_that_says_nothing_is_the_published_one_but_for_its_timesteps() -> None:
     params = TrainingParams()
     assert (params.learning_rate, params.adam_epsilon, params.weight_decay, params.max_grad_norm) == (3e-5, 1e-8, 1e-4, 1.0)
     assert (params.beta, params.clip, params.lora_rank) == (0.1, 0.1, 4)
-    assert (params.timesteps_per_update, params.timestep_fraction, params.max_kl, params.step_weighting) == (
-        None,
-        1,
-        None,
-        "uniform",
-    )
+    assert (params.timesteps_per_update, params.max_kl) == (None, None)
+    assert (params.timestep_fraction, params.step_weighting) == (0.8, "sensitivity")
 
 
 def test_params_cannot_be_changed() -> None:

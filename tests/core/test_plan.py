@@ -9,7 +9,7 @@ from d3po_core.params import TrainingParams
 from d3po_core.plan import Item, Plan, read_ahead, share, visited
 from tests.core.conftest import Sampled
 
-PARAMS = TrainingParams(epochs=2, timesteps_per_update=3, groups_per_update=2)
+PARAMS = TrainingParams(epochs=2, timesteps_per_update=3, groups_per_update=2, timestep_fraction=1)
 TRAINABLE = [(0, 1, 2, 3)] * 4 + [(1, 2, 3)]
 
 
@@ -29,9 +29,9 @@ def test_an_update_takes_so_many_timesteps_of_so_many_groups() -> None:
 
 
 def test_an_update_takes_all_timesteps_unless_told_otherwise() -> None:
-    sizes = [len(items) for items in Plan(TRAINABLE[3:], TrainingParams(groups_per_update=2))]
+    sizes = [len(items) for items in Plan(TRAINABLE[3:], TrainingParams(groups_per_update=2, timestep_fraction=1))]
     assert sizes == [4 + 3]
-    assert sorted(len(items) for items in Plan(TRAINABLE[3:], TrainingParams())) == [3, 4]
+    assert sorted(len(items) for items in Plan(TRAINABLE[3:], TrainingParams(timestep_fraction=1))) == [3, 4]
 
 
 def test_the_order_follows_from_the_seed() -> None:
