@@ -1,8 +1,9 @@
 """Reward reached against time and against images sampled: the published loop and ours on the embedded model.
 
 Every epoch samples groups with the current policy, ranks each by a reward and trains on all pairs; the reference is the policy
-that sampled. Both loops get the same LoRA, prompts, noise and grid of learning rates; a seed of its own chooses each loop's
-best rate, and the other seeds compare them. The mean reward of fixed held-out prompts follows every epoch, outside the
+that sampled. Both loops get the same LoRA, prompts, noise and grid of learning rates. A seed of its own chooses each loop's
+best rate, and where the published one had better end: at the highest reward whose images still show what was asked. The other
+seeds compare them. The mean reward of fixed held-out prompts follows every epoch, outside the
 clock. Time is processor time on one thread. Each (loop, rate, seed) run keeps its state in OUT after every epoch; the same
 call after a kill goes on from there. Writes effect.json and effect.svg.
 """
@@ -40,7 +41,7 @@ from d3po_core.sampling import SampledGroup, sample_duel, sample_groups
 from d3po_core.training import train_round
 
 KEPT = 0.8
-"""A rate at which less than this share of the base model's name retrieval is left has won nothing."""
+"""The share of the base model's name retrieval that must be left for a reward to count."""
 HELD_OUT_SEED = 77_003
 LOOPS = ("published", "ours")
 
@@ -64,7 +65,7 @@ class Setting:
     steps: int = 20
     held_out: int = 48
     epochs: dict[str, int] = field(default_factory=lambda: {"published": 3, "ours": 8})
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3)
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     tuning_seed: int = 0
     seeds: tuple[int, ...] = (1, 2, 3)
 
@@ -145,13 +146,16 @@ def held_out(denoiser: Denoiser, setting: Setting) -> dict[str, Any]:
     return {"rewards": [REWARDS[setting.reward](image) for image in images], "retrieval": name_retrieval(images, prompts)}
 
 
-def run_one(denoiser: Denoiser, setting: Setting, loop: str, rate: float, seed: int, folder: Path) -> list[dict[str, Any]]:
-    """One run's rows, an epoch each: seconds and images so far, and the held-out rewards. Goes on after the last saved one."""
+def run_one(
+    denoiser: Denoiser, setting: Setting, loop: str, rate: float, seed: int, folder: Path, epochs: int
+) -> list[dict[str, Any]]:
+    """One run's rows, an epoch each: seconds and images so far, and the held-out rewards. Goes on after the last saved one; while
+    rates are tuned it ends where the images no longer show what was asked."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "rows.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    if len(rows) > setting.epochs[loop]:
-        return rows
+    if len(rows) > epochs or lost(rows, setting, seed):
+        return rows[: epochs + 1]
     denoiser.use_adapter(None)
     if not rows:
         for left in folder.glob("*"):
@@ -163,7 +167,7 @@ def run_one(denoiser: Denoiser, setting: Setting, loop: str, rate: float, seed: 
             if int(left.name.split("-")[1].split(".")[0]) >= len(rows):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
     learner = (Published if loop == "published" else Ours)(denoiser, rate, seed, folder, done=len(rows) - 1)
-    for epoch in range(len(rows), setting.epochs[loop] + 1):
+    for epoch in range(len(rows), epochs + 1):
 
         def one_epoch(epoch: int = epoch) -> None:
             prompts = prompt_set("demo").draw(setting.prompts, seed * 1000 + epoch)
@@ -181,6 +185,8 @@ def run_one(denoiser: Denoiser, setting: Setting, loop: str, rate: float, seed: 
             file.write(json.dumps(rows[-1]) + "\n")
         told = f"reward {fmean(rows[-1]['rewards']):.2f}, retrieval {rows[-1]['retrieval']:.0%}, {seconds:.0f} s"
         console.print(f"{loop} {rate:g} seed {seed} epoch {epoch}: {told}")
+        if lost(rows, setting, seed):
+            break
     return rows
 
 
@@ -197,9 +203,21 @@ def curve(runs: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, float]]:
     ]
 
 
-def final(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What a rate is chosen by: the reward that a run ends with, if the images still show what they showed."""
-    return {"reward": fmean(rows[-1]["rewards"]), "kept": rows[-1]["retrieval"] / max(rows[0]["retrieval"], 1e-9)}
+def kept(row: dict[str, Any], base: dict[str, Any]) -> bool:
+    return bool(row["retrieval"] >= KEPT * base["retrieval"])
+
+
+def lost(rows: Sequence[dict[str, Any]], setting: Setting, seed: int) -> bool:
+    """Whether a tuning run has nothing more to show."""
+    return seed == setting.tuning_seed and bool(rows) and not kept(rows[-1], rows[0])
+
+
+def best_of(tuned: dict[float, list[dict[str, Any]]]) -> tuple[float, int]:
+    """The rate and the epoch of the highest reward among the rows that still show what was asked."""
+    rewards = {
+        (rate, row["epoch"]): fmean(row["rewards"]) for rate, rows in tuned.items() for row in rows[1:] if kept(row, rows[0])
+    }
+    return max(rewards, key=lambda at: rewards[at])
 
 
 def gain(runs: Sequence[Sequence[dict[str, Any]]]) -> tuple[float, float]:
@@ -212,27 +230,28 @@ def run(setting: Setting, out: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     denoiser = load_denoiser(WEIGHTS)
 
-    def run_at(loop: str, rate: float, seed: int) -> list[dict[str, Any]]:
-        return run_one(denoiser, setting, loop, rate, seed, out / f"{loop}-{rate:g}-{seed}")
+    def run_at(loop: str, rate: float, seed: int, epochs: int) -> list[dict[str, Any]]:
+        return run_one(denoiser, setting, loop, rate, seed, out / f"{loop}-{rate:g}-{seed}", epochs)
 
-    tuned = {loop: {rate: final(run_at(loop, rate, setting.tuning_seed)) for rate in setting.rates} for loop in LOOPS}
-    best = {
-        loop: max(setting.rates, key=lambda rate: (tuned[loop][rate]["kept"] >= KEPT, tuned[loop][rate]["reward"]))
-        for loop in LOOPS
-    }
-    runs = {loop: [run_at(loop, best[loop], seed) for seed in setting.seeds] for loop in LOOPS}
+    every = setting.epochs
+    tuned = {loop: {rate: run_at(loop, rate, setting.tuning_seed, every[loop]) for rate in setting.rates} for loop in LOOPS}
+    best = {loop: best_of(tuned[loop]) for loop in LOOPS}
+    ends = {"published": best["published"][1], "ours": every["ours"]}
+    runs = {loop: [run_at(loop, best[loop][0], seed, ends[loop]) for seed in setting.seeds] for loop in LOOPS}
     curves = {loop: curve(runs[loop]) for loop in LOOPS}
     target = curves["published"][-1]
-    still = KEPT * curves["ours"][0]["retrieval"]
-    reached = next((row for row in curves["ours"] if row["reward"] >= target["reward"] and row["retrieval"] >= still), None)
+    reached = next((row for row in curves["ours"] if row["reward"] >= target["reward"] and kept(row, curves["ours"][0])), None)
     rise, error = gain(runs["published"])
     return {
         "published_time_over_ours": target["seconds"] / max(reached["seconds"], 1e-9) if reached else None,
         "published_images_over_ours": target["images"] / max(reached["images"], 1) if reached else None,
         "published_gain_in_standard_errors": rise / error if error else None,
-        "best_rate": best,
+        "best_rate": {loop: rate for loop, (rate, _) in best.items()},
         "curves": curves,
-        "tuning": {loop: {f"{rate:g}": seen for rate, seen in tuned[loop].items()} for loop in LOOPS},
+        "tuning": {
+            loop: {f"{rate:g}": [round(fmean(row["rewards"]), 2) for row in rows] for rate, rows in tuned[loop].items()}
+            for loop in LOOPS
+        },
         "setting": asdict(setting),
     }
 
