@@ -96,9 +96,11 @@ def release(session: Session, user: User, task_id: str) -> None:
 
 
 def renew(session: Session, user: User, task_id: str) -> LeasedTask:
-    """A sign of life: the lease starts anew. Gone where it ran out and somebody else has the slot."""
+    """A sign of life: the lease starts anew. Gone where it ran out and somebody else has the slot, or the task was closed."""
     task = _locked_task(session, user, task_id)
-    if _lease(session, user, task) is None or not leasing.has_room(session, user, task):
+    lease = _lease(session, user, task)
+    holds = lease is not None and leasing.is_held(lease, now()) and task.closed_at is None
+    if lease is None or not (holds or leasing.has_room(session, user, task)):
         raise Gone("You no longer hold this task; somebody else may have it. Ask for the next one.")
     return leasing.hold(session, user, task)
 

@@ -354,6 +354,13 @@ class TestSlots:
         assert session.get_one(Lease, (task.id, alice.id)).taken_at == taken_at
         assert voting.cast_vote(session, alice, task.id, best(task)).counted
 
+    def test_a_vote_past_it_does_not_end_a_lease(self, session: Session, project: Project, alice: User, bob: User) -> None:
+        task = factories.task(project)
+        leased_ids(session, alice, project)
+        assert voting.cast_vote(session, bob, task.id, best(task)).surplus
+        assert voting.renew(session, alice, task.id).task_id == task.id
+        assert voting.cast_vote(session, alice, task.id, best(task)).counted
+
     def test_an_edit_keeps_its_slot(self, session: Session, project: Project, alice: User, bob: User) -> None:
         task = factories.task(project)
         first = voting.cast_vote(session, alice, task.id, best(task, 0))
