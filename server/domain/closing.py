@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
-from server.domain import audit, people
+from server.domain import audit, leasing, people
 from server.domain.counting import live_signals
 from server.domain.rounds import ACTIVE
 from server.errors import Conflict
@@ -27,8 +27,10 @@ def _set(session: Session, by: User, round_: Round, *, is_open: bool) -> int:
     if round_.state in ACTIVE:
         raise Conflict(f"Round {round_.number} is still drawing. Cancel it, or wait until it is over.")
     of_round = exists().where(Group.id == Task.group_id, Group.round_id == round_.id)
-    changing = update(Task).where(of_round, Task.closed_at.is_not(None) if is_open else Task.closed_at.is_(None))
-    changed = session.scalars(changing.values(closed_at=None if is_open else now()).returning(Task.id)).all()
+    changing = (of_round, Task.closed_at.is_not(None) if is_open else Task.closed_at.is_(None))
+    changed = leasing.locked(session, *changing)
+    # Only now look at the clock: a vote that came while this waited for its task was in time.
+    session.execute(update(Task).where(*changing).values(closed_at=None if is_open else now()))
     if not changed:
         raise Conflict(f"Round {round_.number} has no group that is {'closed' if is_open else 'open to votes'}.")
     audit.record(session, by, "reopen voting" if is_open else "close voting", round_.id, groups=len(changed))

@@ -102,6 +102,12 @@ def _held(user: User, project: Project) -> Select[str]:
     return select(Task.id).join(Lease, own).where(*open_, ~_voted_by(user)).order_by(_shuffled())
 
 
+def locked(session: Session, *which: ColumnElement[bool]) -> Sequence[str]:
+    """Locks these tasks in the order in which everybody does who needs several; waits for whoever has one. Returns their ids."""
+    query = select(Task.id).where(*which).order_by(_shuffled())
+    return session.scalars(query.with_for_update(of=Task, key_share=True)).all()
+
+
 def _lock_held(session: Session, user: User, project: Project, count: int) -> list[str]:
     """The tasks that the person holds, locked; waits for a vote or a release of one of them, which ends its lease."""
     held = _held(user, project).limit(count)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from server.domain import closing, voting
 from server.domain.voting import Ballot
-from server.errors import Conflict, Denied
+from server.errors import Conflict, Denied, Gone
 from server.models import Project, Round, State, Task, User
 from tests import factories
 from tests.databases import on_both_databases
@@ -49,6 +49,8 @@ def test_nobody_is_asked_and_what_still_arrives_is_kept(
     assert {leased.task_id for leased in voting.lease_tasks(session, carol, project, 5)} == {task.id, other.id}
 
     assert closing.close(session, alice, round_) == 1
+    with pytest.raises(Gone):
+        voting.renew(session, carol, task.id)
     assert closing.wanting(session, round_) == (0, 1)
     late = voting.cast_vote(session, carol, task.id, tie())
     assert (late.counted, late.surplus) == (False, True)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from d3po_core.params import SamplingParams
 from server.db import read_scope, session_scope
-from server.domain import jobs, leasing, rounds, voting
+from server.domain import closing, jobs, leasing, rounds, voting
 from server.domain.voting import Ballot, VoteReceipt
 from server.errors import Conflict, D3poError
 from server.models import Project, Round, State, Task, User, Vote
@@ -130,6 +130,30 @@ def test_voting_while_the_next_tasks_are_fetched(session: Session, project: Proj
         assert isinstance(filled, list)
         assert receipt.counted
         assert {leased.task_id for leased in held[1:]} <= {leased.task_id for leased in filled}
+
+
+def test_a_vote_that_came_before_its_task_was_closed_counts(session: Session, project: Project) -> None:
+    """Whoever closes waits for the vote's lock, and closes after it."""
+    if session.get_bind().dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    boss, user, round_ = factories.operator(project), factories.annotator(project), factories.round_(project)
+    task = factories.task(project, factories.group(project, round_id=round_.id))
+    given = ballot(task.id, session)
+    factories.commit()
+
+    def close() -> int:
+        with session_scope() as other:
+            return closing.close(other, boss, other.get_one(Round, round_.id))
+
+    with ThreadPoolExecutor(1) as pool:
+        with session_scope() as voter:
+            voting.release(voter, user, task.id)  # locks the task
+            closed = pool.submit(close)
+            time.sleep(0.5)
+            assert voting.cast_vote(voter, user, task.id, given).counted
+        assert closed.result() == 1
+    with read_scope() as reader:
+        assert [vote.id for vote in voting.counted_votes(reader, [task.id])] == [given.vote_id]
 
 
 def test_the_same_vote_sent_many_times_at_once_is_one_vote(session: Session, project: Project) -> None:
