@@ -39,7 +39,8 @@ def create(
     if not by.is_admin:
         raise Denied("Only an admin can create a project.")
     name, base_model = name.strip(), base_model or get_settings().base_model
-    _check(name, base_model, mode, votes_per_task)
+    check_name(name)
+    _check(base_model, mode, votes_per_task)
     prompts.check_set(prompt_set)
     if session.scalar(select(Project.id).where(Project.name == name)):
         raise Conflict(f"There is already a project called {name}. Choose another name.")
@@ -149,9 +150,12 @@ def check_group_size(mode: str, sampling: SamplingParams) -> None:
         raise Invalid(f"People compare two images here, so images_per_prompt must be 2, you sent {sampling.images_per_prompt}.")
 
 
-def _check(name: str, base_model: str, mode: str, votes_per_task: int) -> None:
-    if not 1 <= len(name) <= 80:
+def check_name(name: str) -> None:
+    if not 1 <= len(name.strip()) <= len(name) <= 80:
         raise Invalid("A project's name needs 1 to 80 characters.")
+
+
+def _check(base_model: str, mode: str, votes_per_task: int) -> None:
     if mode not in MODES:
         raise Invalid(f"The voting mode must be {', '.join(MODES[:-1])} or {MODES[-1]}, you sent {mode}.")
     if not 1 <= votes_per_task <= 100:

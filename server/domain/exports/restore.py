@@ -24,7 +24,7 @@ from server.domain import audit, people, projects
 from server.domain.exports import rows, zipped
 from server.domain.exports.everything import FORMAT, MANIFEST, member
 from server.errors import Conflict, Invalid
-from server.models import Project, User
+from server.models import Project, User, name_key
 from server.storage import Storage, write_durably
 
 SHA256 = re.compile("[0-9a-f]{64}")
@@ -83,8 +83,9 @@ def opened(path: Path) -> Iterator[Archive]:
 
 
 def check(session: Session, archive: Archive) -> None:
-    """Conflict where the project, or another of its name, is here."""
+    """Conflict where the project, or another of its name, is here; Invalid for a name that is none."""
     found, name = archive.project["id"], archive.project["name"]
+    projects.check_name(name)
     if session.get(Project, found):
         raise Conflict(f"The project {name} is here already. Nothing was imported.")
     if session.scalar(select(Project.id).where(Project.name == name)):
@@ -94,18 +95,25 @@ def check(session: Session, archive: Archive) -> None:
 
 
 def put_files(archive: Archive, storage: Storage) -> int:
-    """Writes the files that rows name; returns how many. One that is here already, an image, is left as it is."""
+    """Writes the files that rows name; returns how many. One that is here already stays; Conflict where it is another one."""
     written = 0
     for name, sha256 in _wanted(archive):
         path = storage.place(name)
-        if name.startswith("images/") and path.exists():
-            continue
-        if name in archive.names:
+        if name not in archive.names:
+            if name not in archive.manifest["missing"]:
+                raise ValueError(f"{name} is not in it")
+        elif not path.exists():
             write_durably(path, archive.chunks(name, sha256))
             written += 1
-        elif name not in archive.manifest["missing"]:
-            raise ValueError(f"{name} is not in it")
+        elif not name.startswith("images/") and not _holds(path, archive.chunks(name, sha256)):  # an image's name is its sum
+            raise Conflict(f"There is another file {path} here already, and it stays. Nothing was imported.")
     return written
+
+
+def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
+    """Whether the file is these bytes."""
+    with path.open("rb") as file:
+        return all(file.read(len(chunk)) == chunk for chunk in chunks) and not file.read(1)
 
 
 def _wanted(archive: Archive) -> Iterator[tuple[str, str | None]]:
@@ -127,9 +135,9 @@ def _wanted(archive: Archive) -> Iterator[tuple[str, str | None]]:
 
 def put_rows(session: Session, archive: Archive) -> Project:
     """All of them or none, the project as `archive.project["name"]`. Invalid where a row belongs to another project."""
-    project_id = archive.project["id"]
+    project_id, taken = archive.project["id"], set[str]()
     for of in rows.TABLES:
-        for batch in rows.in_batches(_adapted(session, of, archive)):
+        for batch in rows.in_batches(_adapted(session, of, archive, taken)):
             session.execute(insert(of.model), [row | dict.fromkeys(of.later) for row in batch])
     for of in rows.TABLES:
         for batch in rows.in_batches(_references(of, archive)):
@@ -148,7 +156,8 @@ def _references(of: rows.Rows, archive: Archive) -> Iterator[rows.Row]:
             yield {name: row[name] for name in (*of.key, *of.later)}
 
 
-def _adapted(session: Session, of: rows.Rows, archive: Archive) -> Iterator[rows.Row]:
+def _adapted(session: Session, of: rows.Rows, archive: Archive, taken: set[str]) -> Iterator[rows.Row]:
+    """The rows as they go in. `taken`: keys of the names that were given so far, some in a batch that is not in yet."""
     for row in archive.rows(of):
         if of.model is Project:
             measured = {"training": projects.settings_of(row["base_model"])[1]}  # for archives from before projects had any
@@ -156,9 +165,11 @@ def _adapted(session: Session, of: rows.Rows, archive: Archive) -> Iterator[rows
         elif of.model is not User:
             yield row
         elif session.get(User, row["id"]) is None:
-            yield row | {"name": _free_name(session, row["name"])}
+            name = _free_name(session, row["name"], taken)
+            taken.add(name_key(name))
+            yield row | {"name": name}
 
 
-def _free_name(session: Session, name: str) -> str:
+def _free_name(session: Session, name: str, taken: set[str]) -> str:
     tries = (name if number == 1 else f"{name} {number}" for number in count(1))
-    return next(tried for tried in tries if people.known(session, tried) is None)
+    return next(tried for tried in tries if name_key(tried) not in taken and people.known(session, tried) is None)

@@ -116,6 +116,42 @@ def test_names_that_are_taken_get_a_number(
     assert not session.scalar(select(func.count()).select_from(User).where(User.is_admin, User.id != bob.id))
     with pytest.raises(Conflict, match="is here already"):
         imported(session, storage, path, name="Third")
+    with pytest.raises(Invalid, match="needs 1 to 80 characters"):
+        imported(session, storage, path, name="x" * 81)
+
+
+def test_two_people_never_get_the_same_number(
+    session: Session, storage: Storage, project: Project, engine: Engine, tmp_path: Path
+) -> None:
+    factories.annotator(project, name="Bob 2")
+    session.commit()
+    path = in_file(exported(session, storage, project), tmp_path)
+    session.rollback()
+    session.expunge_all()
+    empty(engine, storage)
+    factories.user(name="Bob")
+    session.commit()
+    imported(session, storage, path)
+    assert set(session.scalars(select(User.name))) == {"Bob", "Bob 2", "Bob 2 2", "Ålice"}
+
+
+@pytest.mark.parametrize("folder", ["trajectories", "checkpoints"])
+def test_no_file_that_is_here_is_written_over(
+    session: Session, storage: Storage, project: Project, engine: Engine, tmp_path: Path, folder: str
+) -> None:
+    path = in_file(exported(session, storage, project), tmp_path)
+    here, *_ = [file for file in sorted((storage.root / folder).rglob("*")) if file.is_file()]
+    session.rollback()
+    session.expunge_all()
+    empty(engine, storage)
+    write_durably(here, b"another project's")
+    with pytest.raises(Conflict, match=f"another file {here} here already, and it stays"):
+        imported(session, storage, path)
+    session.rollback()
+    assert here.read_bytes() == b"another project's"
+    here.unlink()
+    imported(session, storage, path)  # over the files that the first try left
+    assert here.read_bytes() != b"another project's"
 
 
 def test_a_running_round_is_exported_as_stopped(session: Session, storage: Storage, project: Project) -> None:
