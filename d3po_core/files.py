@@ -11,8 +11,8 @@ from typing import IO
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that becomes `path` once the block ends: fsync, then rename. Nothing of it is left after an error,
-    so that a disk that filled up has its room again."""
+    """A file to write to that becomes `path` once the block ends: fsync, rename, fsync of the folder. Nothing of it is left
+    after an error, so that a disk that filled up has its room again."""
     temporary = path.with_suffix(".part")
     try:
         with temporary.open("wb") as file:
@@ -23,3 +23,13 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """The names in it outlive a power cut from now on."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -21,6 +21,7 @@ TORCH_FREE = {
     "d3po_core.prompts",
     "d3po_core.rewards",
     "d3po_core.errors",
+    "d3po_core.files",
 }
 WORKER_MAY_USE = {"settings", "db", "models", "domain", "queue", "storage", "errors", "leash"}
 

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from d3po_core.files import sync_folder
 from server.db import session_scope
 from server.domain.jobs import Claim
 from server.domain.recording import record_metrics
 from server.leash import leashed
-from server.storage import sync_folder
 from worker import gpu
 from worker.perform import Broken, Heartbeat
 from worker.plan import storage

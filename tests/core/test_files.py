@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
+from stat import S_ISDIR
 
 import pytest
 
@@ -16,6 +18,14 @@ def test_a_file_appears_once_it_is_whole(tmp_path: Path) -> None:
         file.write(b"data")
         assert not path.exists()
     assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("group.safetensors", b"data")]
+
+
+def test_a_file_is_there_for_good_once_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "group.safetensors", list[tuple[bool, bool]]()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((S_ISDIR(os.fstat(descriptor).st_mode), path.exists())))
+    with written_whole(path) as file:
+        file.write(b"data")
+    assert synced == [(False, False), (True, True)]
 
 
 def write_half(path: Path) -> None:
