@@ -8,10 +8,14 @@ import io
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
+
+from d3po_core.files import sync_folder
 
 SIZES = {"thumb": 256, "view": 1024, "full": None}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -20,7 +24,7 @@ KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_.-]*[A-Za-z0-9_-])*")
 
 class Storage:
     """root/images/ab/<sha256>.webp, root/trajectories/<key>, root/checkpoints/<key>, root/logs/<job>.txt,
-    root/scratch/<job>/<attempt>."""
+    root/scratch/<job>/<attempt>; root/trash/<name> for what is on its way out."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -46,13 +50,31 @@ class Storage:
         return sorted((path for path in folders if path.name.isdecimal()), key=lambda path: int(path.name))
 
     def drop_scratch(self, job_id: str) -> int:
-        return _remove([self.root / "scratch" / job_id])
+        return self._to_trash([self.root / "scratch" / job_id])
 
     def drop_unkept(self, round_id: str, *, trajectories: Collection[str], checkpoints: Collection[str]) -> int:
-        """Removes a round's trajectories and checkpoints but those with these keys; returns how many files and folders."""
+        """Drops a round's trajectories and checkpoints but those with these keys; returns how many files and folders."""
         kept = {self.trajectory(key) for key in trajectories} | {self.checkpoint(key) for key in checkpoints}
         found = [*self.trajectory(round_id).glob("*"), *(self.root / "checkpoints").glob(f"{round_id}-*")]
-        return _remove(path for path in found if path not in kept)
+        return self._to_trash(path for path in found if path not in kept)
+
+    def _to_trash(self, paths: Iterable[Path]) -> int:
+        """Takes them away at once, however large they are; returns how many were there. `empty_trash` makes the room."""
+        trash, count = self.root / "trash", 0
+        trash.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            with suppress(FileNotFoundError):  # somebody else was first, or it never was there
+                path.rename(trash / uuid.uuid4().hex)
+                count += 1
+        return count
+
+    def empty_trash(self) -> None:
+        """Takes long where much was dropped. Several at once do no harm."""
+        for path in (self.root / "trash").glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def log(self, job_id: str) -> Path:
         """What went wrong in a job, attempt by attempt, for whoever has to mend it."""
@@ -106,17 +128,6 @@ class Storage:
         return self.root / folder / key
 
 
-def _remove(paths: Iterable[Path]) -> int:
-    """How many of them were there; what somebody else removes meanwhile is gone all the same."""
-    there = [path for path in paths if path.exists()]
-    for path in there:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return len(there)
-
-
 def write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Whole or not at all, and still there after a power cut: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,14 +141,6 @@ def write_durably(path: Path, data: bytes | Iterable[bytes]) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _webp(picture: Image.Image, *, lossless: bool) -> bytes:

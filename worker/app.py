@@ -109,11 +109,12 @@ def clear_until_stopped() -> None:
 
 
 def clear_leftovers(since: datetime) -> None:
-    """Removes what lost attempts left on disk, one round a transaction."""
+    """Removes what lost attempts left on disk: one round a transaction, and the work of removing after it."""
     for round_id in _in_transaction("Ended rounds looked through: %d", partial(leftovers.over_since, since=since)) or []:
         _in_transaction(
             "Left behind by lost attempts, removed: %d", partial(leftovers.clear, storage=storage(), round_id=round_id)
         )
+        storage().empty_trash()
         if stopping.is_set():
             return
 

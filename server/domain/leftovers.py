@@ -20,14 +20,18 @@ RETRY_GOES_ON_FOR = timedelta(days=7)
 
 
 def over_since(session: Session, since: datetime) -> list[str]:
-    """Rounds that ended since then; and those of training that did not succeed, whose state is kept for a while."""
+    """Rounds that ended since then; and those of training that did not succeed, whose state is kept for a while after it."""
     may_go_on = (Round.kind == "training") & Round.state.in_((State.FAILED, State.CANCELLED))
-    over = Round.state.not_in(ACTIVE) & or_(Round.finished_at >= since, may_go_on)
+    kept_until = Round.finished_at >= since - RETRY_GOES_ON_FOR
+    over = Round.state.not_in(ACTIVE) & or_(Round.finished_at >= since, may_go_on & kept_until)
     return list(session.scalars(select(Round.id).where(over).order_by(Round.id)))
 
 
 def clear(session: Session, storage: Storage, round_id: str) -> int:
-    """Removes them; returns how many files and folders. A round that runs again is left alone."""
+    """Drops them into the trash, for `storage.empty_trash` once the lock is gone; returns how many files and folders.
+
+    A round that runs again is left alone.
+    """
     round_ = session.get_one(Round, round_id, with_for_update=True, populate_existing=True)
     if round_.state in ACTIVE:
         return 0

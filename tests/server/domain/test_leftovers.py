@@ -47,6 +47,9 @@ def test_only_what_a_row_points_at_stays(session: Session, storage: Storage, pro
     assert of_another.exists()
     assert not any(path.exists() for path in lost)
     assert leftovers.clear(session, storage, round_.id) == 0
+    assert len(list((storage.root / "trash").iterdir())) == 3
+    storage.empty_trash()
+    assert list((storage.root / "trash").iterdir()) == []
 
 
 def test_of_two_checkpoints_that_were_trained_the_recorded_one_stays(
@@ -80,8 +83,10 @@ def test_a_cancelled_training_keeps_its_state_for_a_retry_for_a_week(
     assert leftovers.over_since(session, now()) == [round_.id]
     assert leftovers.clear(session, storage, round_.id) == 0
     assert folder.exists()
-    job.finished_at = now() - leftovers.RETRY_GOES_ON_FOR - timedelta(minutes=1)
+    job.finished_at = round_.finished_at = now() - leftovers.RETRY_GOES_ON_FOR - timedelta(minutes=1)
     session.flush()
+    assert leftovers.over_since(session, now() - timedelta(minutes=10)) == [round_.id]
+    assert leftovers.over_since(session, now()) == []
     assert leftovers.clear(session, storage, round_.id) == 1
     assert not folder.parent.exists()
 
