@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,12 +81,13 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> None:
-    """Start anew; where the system does not, the peak is that of the whole process so far."""
+    """Start anew; where the system does not, or does not let us, the peak is that of the whole process so far."""
     import torch
 
     if device().startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    elif CLEAR_REFS.exists():
+        return
+    with suppress(OSError):
         CLEAR_REFS.write_text("5")  # proc(5): resets VmHWM
 
 

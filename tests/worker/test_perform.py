@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -22,7 +23,7 @@ from server.models import Job, Round, State
 from server.settings import get_settings
 from server.storage import Storage
 from tests.worker.conftest import ended, groups_of, jobs_of
-from worker import app, tasks
+from worker import app, gpu, tasks
 from worker.perform import Broken, Heartbeat, explain, perform
 from worker.plan import storage
 
@@ -215,3 +216,9 @@ def test_a_lost_claim_is_no_failure(job: Job) -> None:
 
     perform(job.id, work)
     assert now_stored(job).error == ""
+
+
+def test_a_peak_that_cannot_be_reset_breaks_no_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(gpu, "CLEAR_REFS", tmp_path)  # nothing can be written to it, as in a hardened container
+    gpu.forget_peak()
+    assert gpu.peak_bytes() > 50e6
