@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from server import db
 from server.domain import checkpoints, projects, rounds
+from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import Conflict, D3poError, Invalid, parse
 from server.models import Project, Round, State, User
 
@@ -37,7 +38,7 @@ def sample(
     prompt: Prompts = None,
     prompts_file: PromptsFile = None,
     prompt_set: PromptSet = None,
-    count: Count = 12,
+    count: Count = SAMPLE_PROMPTS,
     images_per_prompt: Annotated[int | None, typer.Option(help="N, the images of a group.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -87,7 +88,7 @@ def duel(
     prompt: Prompts = None,
     prompts_file: PromptsFile = None,
     prompt_set: PromptSet = None,
-    count: Count = 24,
+    count: Count = DUEL_PROMPTS,
     seed: Annotated[list[int] | None, typer.Option(help="A seed; repeat for more.")] = None,
     steps: Steps = None,
     guidance: Guidance = None,

@@ -14,6 +14,7 @@ from server.api.problems import problems
 from server.api.shapes import After, Limit, Page, RoundOut
 from server.deps import CurrentUser, DbSession
 from server.domain import checkpoints, closing, duels, projects, rounds
+from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import parse
 from server.models import Round
 
@@ -36,7 +37,7 @@ class NewSampleRound(SamplingParams, Drawing):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"prompts": ["a red apple", "a cat face"], "images_per_prompt": 6}]}
     )
-    count: int = Field(default=12, description="How many prompts to draw from the prompt set.")
+    count: int = Field(default=SAMPLE_PROMPTS, description="How many prompts to draw from the prompt set.")
     checkpoint_id: str | None = Field(
         default=checkpoints.CURRENT, description='Who draws: "current", "base" (or null), or an id.'
     )
@@ -60,7 +61,7 @@ class NewDuelRound(DuelParams, Drawing):
     """Values that are left out are the project's own."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"checkpoint_a": "current", "checkpoint_b": "base", "count": 24}]})
-    count: int = Field(default=24, description="How many prompts to draw from the held-out part of the prompt set.")
+    count: int = Field(default=DUEL_PROMPTS, description="How many prompts to draw from the held-out part of the prompt set.")
     checkpoint_a: str | None = checkpoints.CURRENT
     checkpoint_b: str | None = checkpoints.BASE
 

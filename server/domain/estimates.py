@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
-from server.domain import pairs
+from server.domain import launching, pairs
 from server.models import Checkpoint, Group, Job, Project, Round, State
 from server.storage import Storage
 
@@ -42,9 +42,10 @@ def planned(session: Session, project: Project, kind: str, asked: Mapping[str, A
     steps = asked.get("num_inference_steps", project.sampling["num_inference_steps"])
     if kind == "sample":
         images = asked.get("images_per_prompt", project.sampling["images_per_prompt"])
-        return {"prompts": asked.get("count", 12), "images_per_prompt": images, "num_inference_steps": steps}
+        count = asked.get("count", launching.SAMPLE_PROMPTS)
+        return {"prompts": count, "images_per_prompt": images, "num_inference_steps": steps}
     if kind == "duel":
-        return {"items": asked.get("count", 20) * asked.get("seeds", 1), "num_inference_steps": steps}
+        return {"items": asked.get("count", launching.DUEL_PROMPTS) * asked.get("seeds", 1), "num_inference_steps": steps}
     groups = pairs.usable_pairs(session, project, asked.get("votes", "all")).groups
     return {"groups": groups, "epochs": asked.get("epochs", project.training.get("epochs", 1))}
 

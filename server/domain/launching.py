@@ -18,6 +18,8 @@ from server.domain import prompts as prompt_rules
 from server.errors import Conflict, Invalid, TooLarge
 from server.models import Checkpoint, Job, Project, Round, RoundVote, State, User
 
+SAMPLE_PROMPTS, DUEL_PROMPTS = 12, 24
+"""How many a round draws from a prompt set unless it is told."""
 DUEL_CHUNK = 8
 MAX_COMPARISONS = 10_000
 SHAPE = ("weights", "lora_rank", "lora_alpha", "lora_targets")
@@ -32,7 +34,7 @@ def request_sample_round(
     prompts: Sequence[str] | None = None,
     *,
     prompt_set: str | None = None,
-    count: int = 12,
+    count: int = SAMPLE_PROMPTS,
     checkpoint_id: str | None = checkpoints.CURRENT,
 ) -> Round:
     """Groups of the given prompts, or of `count` from a prompt set, drawn by the current policy unless told otherwise."""
@@ -97,7 +99,7 @@ def request_duel_round(
     prompts: Sequence[str] | None = None,
     *,
     prompt_set: str | None = None,
-    count: int = 24,
+    count: int = DUEL_PROMPTS,
 ) -> Round:
     """One comparison for each prompt and seed; the prompts of a prompt set are ones that no sample round draws."""
     people.require(session, by, project, "operator")

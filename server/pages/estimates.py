@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from sqlalchemy.orm import Session
 
+from server.api.estimates import Sizes
 from server.deps import get_storage
 from server.domain import estimates, projects
 from server.models import Project
@@ -15,7 +16,6 @@ from server.pages.templating import answer, duration, size
 from server.pages.visit import Visiting
 from server.settings import get_settings
 
-SIZES = ("count", "images_per_prompt", "num_inference_steps", "seeds", "epochs")
 router = APIRouter(prefix="/p/{project_id}/estimate")
 
 
@@ -26,11 +26,12 @@ def show(project_id: str, kind: Literal["sample", "training", "duel"], visit: Vi
 
 
 def sentence(session: Session, project: Project, kind: str, typed: dict[str, str]) -> str:
-    """Empty where what was typed is no number yet, or where there is nothing to do."""
+    """Empty where what was typed is no number of a round yet, or where there is nothing to do."""
     try:
-        params = estimates.planned(session, project, kind, _asked(typed))
+        asked = Sizes.model_validate({name: typed[name] for name in Sizes.model_fields if name in typed})
     except ValueError:
         return ""
+    params = estimates.planned(session, project, kind, asked.model_dump(exclude_none=True))
     if not all(params.values()):
         return ""
     found = estimates.estimate(session, get_storage(get_settings()), project, kind, params)
@@ -39,9 +40,3 @@ def sentence(session: Session, project: Project, kind: str, typed: dict[str, str
     costs = [duration(found.seconds), f"{size(found.disk_bytes)} of disk"]
     costs += [f"{size(found.memory_bytes)} of memory"] if found.memory_bytes else []
     return f"About {', '.join(costs[:-1])} and {costs[-1]}, judging by round {found.judged_by}."
-
-
-def _asked(typed: dict[str, str]) -> dict[str, Any]:
-    """The numbers of the form; ValueError where one is none."""
-    sizes = {name: int(typed[name]) for name in SIZES if name in typed}
-    return sizes | {"votes": "new" if typed.get("votes") == "new" else "all"}

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from server.domain import checkpoints, closing, projects, rounds
+from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import Conflict, Invalid, NotFound, TooLarge, parse
 from server.models import Project
 from server.pages import operate, training_fields
@@ -34,7 +35,7 @@ def sample(project_id: str, visit: Visiting, fields: Fields) -> Response:
     def request() -> None:
         params = parse(SamplingParams, _known(SamplingParams, fields), LABELS)
         policy = fields.get("checkpoint_id", checkpoints.CURRENT)
-        count = _whole("count", fields.get("count", "12"))
+        count = _whole("count", fields.get("count", str(SAMPLE_PROMPTS)))
         rounds.request_sample_round(
             visit.session, visit.user, project, params, _prompts(fields), count=count, checkpoint_id=policy
         )
@@ -60,7 +61,7 @@ def duel(project_id: str, visit: Visiting, fields: Fields) -> Response:
     def request() -> None:
         params = parse(DuelParams, _known(DuelParams, fields) | {"seeds": _seeds(fields)}, LABELS)
         one, other = fields.get("checkpoint_a", checkpoints.CURRENT), fields.get("checkpoint_b", _parent(visit, project))
-        count = _whole("count", fields.get("count", "20"))
+        count = _whole("count", fields.get("count", str(DUEL_PROMPTS)))
         rounds.request_duel_round(visit.session, visit.user, project, params, one, other, _prompts(fields), count=count)
 
     return _launch(visit, project, "duel", fields, request)

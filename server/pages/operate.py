@@ -51,6 +51,7 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         training_fields=TRAINING_FIELDS, training=launching.training_of(project, current).model_dump(),
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
+        prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip
 

@@ -90,7 +90,9 @@ def test_the_forms_tell_what_a_launch_will_cost(project: Project, alice: User, b
 
     assert "About 40 s, 0.0 kB of disk and 1.2 GB of memory, judging by round 3." in browser.get(f"/p/{project.id}").text
     assert browser.get(f"{path}?count=36&images_per_prompt=6").text.startswith("About 2 min, 0.0 kB of disk and 1.2 GB")
-    assert browser.get(f"{path}?count=").text == ""
+    for count in ("", "many", "-5", "1" + "0" * 400):
+        assert (told := browser.get(f"{path}?count={count}")).status_code == 200
+        assert told.text == ""
 
 
 def test_each_export_has_a_button(project: Project, alice: User, browse: Browse) -> None:

@@ -77,6 +77,6 @@ def test_memory_is_that_of_the_hungriest_job(session: Session, project: Project,
 def test_what_is_not_asked_for_is_the_projects_own(session: Session) -> None:
     project = factories.project(sampling={"num_inference_steps": 7, "images_per_prompt": 3}, training={"epochs": 4})
     assert planned(session, project, "sample", {}) == {"prompts": 12, "images_per_prompt": 3, "num_inference_steps": 7}
-    assert planned(session, project, "duel", {}) == {"items": 20, "num_inference_steps": 7}
+    assert planned(session, project, "duel", {}) == {"items": 24, "num_inference_steps": 7}
     assert planned(session, project, "training", {})["epochs"] == 4
     assert planned(session, project, "training", {"epochs": 2})["epochs"] == 2
