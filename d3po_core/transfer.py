@@ -18,9 +18,7 @@ class Reading:
 
     def __init__(self, tensor: Tensor) -> None:
         self._copy = tensor.to("cpu", non_blocking=tensor.is_cuda)
-        self._arrived = torch.cuda.Event() if tensor.is_cuda else None
-        if self._arrived is not None:
-            self._arrived.record()
+        self._arrived = torch.cuda.current_stream(tensor.device).record_event() if tensor.is_cuda else None
 
     def get(self) -> Tensor:
         if self._arrived is not None:
