@@ -139,7 +139,7 @@ def main(
         for name, ratio in results[-1]["over_published"].items():
             console.print(f"T = {count}, {name}: signal to noise {ratio:.2f} times the published choice's")
     if json_line:
-        print(json.dumps(results))
+        print(json.dumps({"chains": results}))
 
 
 if __name__ == "__main__":
