@@ -45,7 +45,8 @@ class SamplingParams(ChainParams):
 
 class TrainingParams(Params):
     """One D3PO training round. Defaults are the published ones, for Stable Diffusion 1.5: of the D3PO paper (arXiv 2311.13231)
-    and its code (yk7333/d3po). The embedded model has settings of its own, d3po_core.demo_model.recipe."""
+    and its code (yk7333/d3po), but for which timesteps count how much (docs/adr/0007). The embedded model has settings of its
+    own, d3po_core.demo_model.recipe."""
 
     algorithm: Literal["d3po"] = "d3po"
     beta: float = Field(
