@@ -177,7 +177,7 @@ class ReceiptOut(BaseModel):
     model_config = example({"vote_id": "0b8f7c0e-5d0e-4c51-9a53-3e3f1a1f7a10", "counted": True, "surplus": False})
     vote_id: str
     counted: bool = Field(description="The vote fills one of the slots of its task.")
-    surplus: bool = Field(description="The vote came beyond the wanted ones: kept, not counted, not trained on.")
+    surplus: bool = Field(description="The vote came too late or beyond the wanted ones: kept, not counted, not trained on.")
 
 
 class RetractionOut(BaseModel):

@@ -28,8 +28,9 @@ class Annotator:
 class ProjectStats:
     """`tasks_waiting` want a vote that can count now; `tasks_set_aside` would, if the policy that drew them were in use.
 
-    `surplus` votes came beyond the votes wanted. `agreement` is the share of pairs of counted votes on one task that
-    say the same; None without such pairs. `position_bias` counts chosen images by their place on screen."""
+    `surplus` votes came beyond the votes wanted, or after their task was closed. `agreement` is the share of pairs of counted
+    votes on one task that say the same; None without such pairs. `position_bias` counts chosen images by their place on
+    screen."""
 
     groups: int
     tasks: int
@@ -73,7 +74,7 @@ def set_aside(session: Session, project: Project) -> int:
 
 
 def surplus(session: Session, project: Project) -> int:
-    """Votes beyond the wanted ones: kept, and not counted."""
+    """Votes beyond the wanted ones, or too late for them: kept, and not counted."""
     live = select(func.count()).select_from(Vote).join(Task, Task.id == Vote.task_id)
     live = live.where(Task.project_id == project.id, Vote.outcome.in_(SIGNAL), is_live())
     counted = select(func.count()).select_from(counted_ids(Task.project_id == project.id).subquery())

@@ -133,7 +133,7 @@ def _vote(seen: Overview) -> Stage:
     lines = [f"on images that {the(seen.current)} drew", waiting]
     if seen.set_aside:
         lines.append(f"{_count(seen.set_aside, 'group')} of another policy set aside: no round can train on them now")
-    lines += [f"{_count(seen.surplus, 'vote')} beyond the wanted ones: kept, not counted"] if seen.surplus else []
+    lines += [f"{_count(seen.surplus, 'vote')} too late or too many: kept, not counted"] if seen.surplus else []
     lines += [f"lost: {seen.usable.lost}"] if seen.usable.lost else []
     return Stage("Vote", f"/p/{seen.project.id}/vote", _count(seen.usable.pairs, "pair"), lines)
 

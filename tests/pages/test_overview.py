@@ -132,4 +132,4 @@ def test_votes_beyond_the_wanted_ones_are_shown(session: Session, project: Proje
     for person in (alice, bob):
         factories.vote(task, person)
 
-    assert "1 vote beyond the wanted ones: kept, not counted" in stage(session, project, "Vote").lines
+    assert "1 vote too late or too many: kept, not counted" in stage(session, project, "Vote").lines
