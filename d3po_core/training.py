@@ -83,7 +83,7 @@ def train_round(
         values = learner.learn(update, state.updates, total)
         learner.ema.update(state.updates)
         moved = values.get("kl_sampler", values["kl"])
-        values["kl_average"] = KL_MEMORY * state.values.get("kl_average", 0.0) + (1 - KL_MEMORY) * moved
+        values["kl_average"] = running(state.values.get("kl_average", 0.0), moved, state.updates)
         state.advance(state.updates + 1, values, keeper=processes.is_main_process)
         if processes.is_main_process:
             observe(state.updates, total, values)
@@ -108,6 +108,12 @@ def train_round(
     assert manifest is not None
     denoiser.policy = manifest.weights
     return manifest
+
+
+def running(average: float, value: float, count: int) -> float:
+    """The running average of `count` values and one more, which counts the latest ones most and is not drawn to 0 at first."""
+    seen = 1 - KL_MEMORY**count
+    return (KL_MEMORY * seen * average + (1 - KL_MEMORY) * value) / (KL_MEMORY * seen + 1 - KL_MEMORY)
 
 
 def check_finite(policy: Policy) -> None:

@@ -23,5 +23,5 @@ TRAINING = TrainingParams(
     timestep_fraction=0.7,
     step_weighting="uniform",
     timesteps_per_update=2,
-    max_kl=1e-5,
+    max_kl=4e-3,
 )

@@ -46,7 +46,7 @@ class ProjectOut(BaseModel):
         {"id": ID, "name": "Emoji", "base_model": "demo", "mode": "best", "guideline": "", "prompt_set": "demo",
          "votes_per_task": 1, "flags": ["distorted", "unsafe", "off-prompt"],
          "sampling": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0, "seed": 0},
-         "training": {"learning_rate": 1e-3, "adam_epsilon": 1e-4, "lora_rank": 64, "max_kl": 1e-5},
+         "training": {"learning_rate": 1e-3, "adam_epsilon": 1e-4, "lora_rank": 64, "max_kl": 4e-3},
          "checkpoint_id": "base", "created_at": TIME}
     )  # fmt: skip
     id: str

@@ -130,11 +130,11 @@ def test_a_round_is_bounded_by_how_far_it_moved_whatever_its_reference(
     denoiser.use_adapter(trained)
     drawn = next(sample_groups(denoiser, PROMPTS, SAMPLING))
     sampled = Sampled([drawn], [store(drawn, tmp_path, PAIRS[0])])
-    options = {"reference": "base", "max_kl": 5e-7, "timesteps_per_update": 1, "mixed_precision": mixed_precision}
+    options = {"reference": "base", "max_kl": 1e-3, "timesteps_per_update": 1, "mixed_precision": mixed_precision}
     _, near = train(denoiser, sampled, tmp_path / "near", trained, **options, learning_rate=1e-6)
     assert len(near) == 4
-    assert all(values["kl_average"] < 5e-7 for values in near)
-    assert 0.1 * near[0]["kl"] > 5e-7  # which would have ended it at once
+    assert all(values["kl_average"] < 1e-3 for values in near)
+    assert near[0]["kl_sampler"] == 0 != near[0]["kl"]
     _, far = train(denoiser, sampled, tmp_path / "far", trained, **options, learning_rate=0.1)
     assert 1 < len(far) < 4
     _, own = train(denoiser, sampled, tmp_path / "own", trained, mixed_precision=mixed_precision)

@@ -22,7 +22,7 @@ from d3po_core.policy import LoraPolicy
 from d3po_core.preferences import Pair
 from d3po_core.ratios import log_ratios
 from d3po_core.sampling import sample_groups
-from d3po_core.training import train_round
+from d3po_core.training import running, train_round
 from d3po_core.trajectory import Trajectory
 from tests.core.conftest import PAIRS, PROMPTS, SAMPLING, TRAINING, Sampled, store
 from tests.factories.tiny_pipeline import tiny_pipeline
@@ -359,6 +359,14 @@ def test_weights_that_are_not_finite_at_the_end_become_no_checkpoint(
 
 
 def test_a_round_ends_early_once_it_is_far_from_its_reference(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
-    near = TRAINING.model_copy(update={"max_kl": 1e-12})
+    near = TRAINING.model_copy(update={"max_kl": 1e-3, "learning_rate": 0.3})
     manifest = train_round(denoiser, sampled.stored, near, tmp_path / "near")
     assert 1 < manifest.updates < UPDATES
+
+
+def test_a_running_average_is_not_drawn_to_zero_at_first() -> None:
+    average = 0.0
+    for count in range(5):
+        average = running(average, 3.0, count)
+        assert average == pytest.approx(3.0)
+    assert running(3.0, 4.0, 1000) == pytest.approx(3.1)
