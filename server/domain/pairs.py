@@ -44,7 +44,8 @@ class Usable:
 
     @property
     def lost(self) -> str:
-        parts = {"tie(s)": self.ties, "all bad": self.all_bad, "where people disagree": self.disagreements}
+        ties = "tie" if self.ties == 1 else "ties"
+        parts = {ties: self.ties, "all bad": self.all_bad, "where people disagree": self.disagreements}
         return ", ".join(f"{count} {what}" for what, count in parts.items() if count)
 
 

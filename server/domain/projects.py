@@ -132,10 +132,15 @@ def merged(own: Mapping[str, Any], asked: P) -> P:
 
 def settings_of(base_model: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sampling and training values that are better for this base model than the defaults."""
-    if get_settings().base_models.get(base_model) != str(DEMO_WEIGHTS):
+    if not is_embedded(base_model):
         return {}, {}
     sampling, training = (own.model_dump(mode="json", exclude_unset=True) for own in (recipe.SAMPLING, recipe.TRAINING))
     return sampling, training
+
+
+def is_embedded(base_model: str) -> bool:
+    """Whether the name stands for the model that comes with the installation."""
+    return get_settings().base_models.get(base_model) == str(DEMO_WEIGHTS)
 
 
 def place(after: str) -> int:

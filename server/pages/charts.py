@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 360, 220
-LEFT, RIGHT, TOP, BOTTOM = 52, 352, 28, 184
+LEFT, RIGHT, TOP, BOTTOM = 60, 352, 28, 184
 
 
 @dataclass(frozen=True)

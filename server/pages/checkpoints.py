@@ -14,9 +14,13 @@ from sqlalchemy.orm import Session
 from server.domain import checkpoints, projects
 from server.models import Checkpoint, Project, Round, State
 from server.pages import live
+from server.pages.expectation import expectation
 from server.pages.visit import Visit, Visiting
+from server.pages.wording import facts
 
 router = APIRouter()
+# Where the file's own words say too little.
+MANIFEST = {"weights": "Checksum of the weights", "model": "Checksum of the base model", "reference": "Reference policy"}
 
 
 @router.get("/p/{project_id}/checkpoints")
@@ -34,7 +38,7 @@ def show(checkpoint_id: str, visit: Visiting) -> HTMLResponse:
     project = projects.get(visit.session, checkpoint.project_id)
     return visit.page(
         "checkpoint.html", project, section="checkpoints", lineage=checkpoints.lineage(visit.session, checkpoint),
-        manifest=_flat(checkpoint.manifest), **_changing(visit.session, project, checkpoint),
+        manifest=_manifest(checkpoint), **_changing(visit.session, project, checkpoint),
     )  # fmt: skip
 
 
@@ -67,17 +71,12 @@ def _changing(session: Session, project: Project, checkpoint: Checkpoint) -> dic
     training, current = session.get_one(Round, checkpoint.round_id), checkpoints.current(session, project)
     return {
         "checkpoint": checkpoint, "gallery": checkpoints.gallery(session, checkpoint),
+        "expected": expectation(project, checkpoint.manifest.get("groups", 0)),
         "drawing": training.state in (State.QUEUED, State.RUNNING),
         "parent": session.get(Checkpoint, checkpoint.parent_id) if checkpoint.parent_id else None,
         "in_use": current is not None and current.id == checkpoint.id,
     }  # fmt: skip
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested facts as "params beta": value, without digits that mean nothing."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        label = f"{prefix}{name}".replace("_", " ")
-        told = f"{value:.4g}" if isinstance(value, float) else value
-        flat |= _flat(value, f"{label} ") if isinstance(value, dict) else {label: told}
-    return flat
+def _manifest(checkpoint: Checkpoint) -> dict[str, str]:
+    return facts({MANIFEST.get(name, name): value for name, value in checkpoint.manifest.items()})

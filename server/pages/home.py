@@ -30,6 +30,8 @@ def home(visit: Visiting) -> HTMLResponse:
 
 def _card(visit: Visit, project: Project) -> Card:
     mine = voting.my_progress(visit.session, visit.user, project)
-    told = f"You voted on {mine.voted_by_me}; {mine.waiting} wait for you." if mine.total else "Nothing to vote on yet."
+    waits = f"{mine.waiting} {'group waits' if mine.waiting == 1 else 'groups wait'} for your vote"
+    told = f"{waits if mine.waiting else 'Nothing waits for you'}; you voted on {mine.voted_by_me}."
+    told = told if mine.total else "Nothing to vote on yet."
     runs = people.role_in(visit.session, visit.user, project) in ("operator", "admin")
     return Card(project, told, mine.waiting, runs)

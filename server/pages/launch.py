@@ -18,14 +18,11 @@ from server.domain import checkpoints, closing, projects, rounds
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import Conflict, Invalid, NotFound, TooLarge, parse
 from server.models import Project
-from server.pages import operate, training_fields
+from server.pages import operate
 from server.pages.visit import Fields, Visit, Visiting
+from server.pages.wording import LABELS
 
 router = APIRouter()
-LABELS = training_fields.LABELS | {
-    "count": "Prompts", "images_per_prompt": "Images each", "num_inference_steps": "Denoising steps",
-    "guidance_scale": "Guidance scale", "eta": "Eta", "seed": "Seed", "seeds": "Seeds a prompt",
-}  # fmt: skip
 
 
 @router.post("/p/{project_id}/sample-rounds")

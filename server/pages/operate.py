@@ -17,6 +17,7 @@ from server.errors import Invalid
 from server.models import Project, User
 from server.pages import live, overview
 from server.pages.estimates import sentence
+from server.pages.expectation import expectation
 from server.pages.training_fields import TRAINING_FIELDS
 from server.pages.visit import Visit, Visiting
 from server.pages.win_rates import win_rates
@@ -42,12 +43,13 @@ def show(project_id: str, visit: Visiting) -> HTMLResponse:
 
 def page(visit: Visit, project: Project, refused: Refused | None = None, status: int = 200) -> HTMLResponse:
     changing = _changing(visit.session, project)
-    current = changing["current"]
     known = checkpoints.list_(visit.session, project)[0]
+    current = changing["current"]
+    challenger = current or next(iter(known), None)
     by_id = {checkpoint.id: checkpoint for checkpoint in known}
     return visit.page(
         "operate.html", project, section="operate", **changing, checkpoints=known,
-        opponent=by_id.get(current.parent_id) if current else None,
+        challenger=challenger, opponent=by_id.get(challenger.parent_id or "") if challenger else None,
         training_fields=TRAINING_FIELDS, training=launching.training_of(project, current).model_dump(),
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
@@ -90,8 +92,9 @@ def _changing(session: Session, project: Project) -> dict[str, Any]:
     """What the parts that change by themselves are drawn from."""
     seen = overview.read(session, project)
     return {
-        "stages": overview.stages(seen), "suggestion": overview.suggest(seen), "rows": round_rows(session, project),
-        "current": seen.current, "usable_pairs": seen.usable.pairs,
+        "verdict": overview.verdict(seen), "suggestion": overview.suggest(seen), "stages": overview.stages(seen),
+        "rows": round_rows(session, project),
+        "current": seen.current, "usable_pairs": seen.usable.pairs, "expected": expectation(project, seen.usable.groups),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What the operator's page shows of a project: the four stages of the loop with live numbers, and the one next step."""
+"""What the operator's page shows of a project: whether it works yet, the four stages of the loop, and the one next step."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from server.domain.duels import DuelResult
 from server.domain.pairs import Usable
 from server.domain.rounds import Progress
 from server.models import Checkpoint, Project, Round, State
+from server.pages.expectation import ENOUGH_GROUPS, expectation
 from server.pages.templating import percent, the, time_left, title
 
 ACTIVE = (State.QUEUED, State.RUNNING)
-ENOUGH_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A button: a link (`href`), a form (`action` with `fields`), or neither where the only thing to do is to wait."""
+    """A button: a link (`href`), a form (`action` with `fields`), or neither where the only thing to do is to wait. `note` says
+    what to expect of it."""
 
     label: str
     href: str = ""
     action: str = ""
     fields: dict[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,28 @@ def stages(seen: Overview) -> list[Stage]:
     return [_sample(seen), _vote(seen), _train(seen), _duel(seen)]
 
 
+def verdict(seen: Overview) -> str:
+    """Whether it works yet, in a sentence."""
+    current, (duelled, rival), duel = seen.current, seen.duelled, seen.duel
+    if current is None:
+        trained = "A checkpoint is there, but the" if State.DONE in _states(seen, "training") else "Nothing is trained yet: the"
+        return f"{trained} base model draws the images."
+    if duel is None or duelled is not current:
+        return f"Nobody has compared {title(current)} yet, so whether it is better is open."
+    if duel.win_rate is None:
+        return f"Whether {title(current)} is better than {the(rival)} shows once its duel has votes."
+    against = f"in {headline(duel)} of comparisons"
+    if duel.low > 0.5:
+        return f"It works: people prefer {title(current)} to {the(rival)} {against}."
+    if _lost(duel):
+        return f"It got worse: people prefer {title(current)} to {the(rival)} only {against}."
+    return f"Not clear yet: people prefer {title(current)} to {the(rival)} {against}. More votes narrow the interval."
+
+
+def _states(seen: Overview, kind: str) -> list[State]:
+    return [seen.latest[kind].state] if kind in seen.latest else []
+
+
 def suggest(seen: Overview) -> Suggestion:
     """The first of these that applies: mend, wait for training, vote, train, wait for images, duel, roll back, sample."""
     newest = max(seen.latest.values(), key=lambda row: row.number, default=None)
@@ -88,15 +112,22 @@ def suggest(seen: Overview) -> Suggestion:
     if newest and newest.state == State.FAILED:
         return Suggestion(f"retry {title(newest)}", action=f"/rounds/{newest.id}/retry")
     if training and training.state in ACTIVE:
-        return Suggestion(f"{title(training).capitalize()} is {training.state}. You can go on voting.")
+        return _wait_for_training(seen, training)
     if seen.waiting and not _is_enough(seen):
-        return Suggestion(f"vote on {_count(seen.waiting, 'group')}", href=f"{project_url}/vote")
-    if seen.fresh.pairs:
-        return Suggestion(f"train on {_count(seen.usable.pairs, 'pair')}", action=f"{project_url}/training-rounds")
+        return Suggestion(f"vote on {_count(seen.waiting, 'group')}", href=f"{project_url}/vote", note=_wanted(seen))
+    if seen.fresh.groups >= ENOUGH_GROUPS:
+        label = f"train on {_count(seen.usable.pairs, 'pair')}"
+        return Suggestion(label, action=f"{project_url}/training-rounds", note=expectation(seen.project, seen.usable.groups))
     busy = next((row for row in seen.latest.values() if row.state in ACTIVE), None)
     if busy:
         return Suggestion(f"{title(busy).capitalize()} is {busy.state}. The first groups can be voted on soon.")
     return _after_training(seen, project_url)
+
+
+def _wait_for_training(seen: Overview, training: Round) -> Suggestion:
+    then = "You can go on voting." if seen.waiting else "Its pictures before and after appear here once it is done."
+    note = expectation(seen.project, int(training.params.get("groups", 0)))
+    return Suggestion(f"{title(training).capitalize()} is {training.state}. {then}", note=note)
 
 
 def _is_enough(seen: Overview) -> bool:
@@ -104,14 +135,23 @@ def _is_enough(seen: Overview) -> bool:
     return seen.fresh.groups >= min(ENOUGH_GROUPS, 4 * seen.waiting)
 
 
+def _wanted(seen: Overview) -> str:
+    if seen.duel and seen.duel.waiting:
+        return f"{_count(seen.duel.waiting, 'comparison')} of them decide the duel."
+    return f"{seen.fresh.groups} of {ENOUGH_GROUPS} groups for the next training round."
+
+
 def _after_training(seen: Overview, project_url: str) -> Suggestion:
-    if seen.current and seen.current is not seen.duelled[0]:
+    if seen.current and seen.current is not seen.duelled[0] and not seen.fresh.groups:
         return Suggestion(f"duel {title(seen.current)}", action=f"{project_url}/duel-rounds")
     if seen.current and seen.duel and _lost(seen.duel):
         rival = seen.duelled[1]
         fields = {"checkpoint_id": rival.id if rival else checkpoints.BASE}
         return Suggestion(f"roll back to {the(rival)}", action=f"{project_url}/promote", fields=fields)
-    return Suggestion("sample images", action=f"{project_url}/sample-rounds")
+    count = ENOUGH_GROUPS - seen.fresh.groups
+    label = f"sample {count} more groups" if seen.fresh.groups else f"sample {count} groups"
+    note = f"You can train now, too. {expectation(seen.project, seen.usable.groups)}" if seen.fresh.groups else ""
+    return Suggestion(label, action=f"{project_url}/sample-rounds", fields={"count": str(count)}, note=note.strip())
 
 
 def _lost(duel: DuelResult) -> bool:
@@ -130,11 +170,11 @@ def _sample(seen: Overview) -> Stage:
 
 def _vote(seen: Overview) -> Stage:
     waiting = f"{_count(seen.waiting, 'group')} to vote on" if seen.waiting else "nothing waits"
-    lines = [f"on images that {the(seen.current)} drew", waiting]
+    lines = [f"from {_count(seen.usable.groups, 'group')} that {the(seen.current)} drew", waiting]
     if seen.set_aside:
         lines.append(f"{_count(seen.set_aside, 'group')} of another policy set aside: no round can train on them now")
     lines += [f"{_count(seen.surplus, 'vote')} too late or too many: kept, not counted"] if seen.surplus else []
-    lines += [f"lost: {seen.usable.lost}"] if seen.usable.lost else []
+    lines += [f"no pair from: {seen.usable.lost}"] if seen.usable.lost else []
     return Stage("Vote", f"/p/{seen.project.id}/vote", _count(seen.usable.pairs, "pair"), lines)
 
 

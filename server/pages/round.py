@@ -16,10 +16,12 @@ from server.domain import closing, duels, projects, rounds
 from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
 from server.pages import live
+from server.pages.expectation import expectation
 from server.pages.overview import headline, opponents
 from server.pages.templating import the, title
 from server.pages.training_plots import charts
 from server.pages.visit import Visit, Visiting, csv
+from server.pages.wording import facts
 from server.settings import get_settings
 from server.storage import Storage
 
@@ -87,8 +89,16 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "waiting": waiting,
         "closed": closed,
+        "learned": _learned(project, row) if row.kind == "training" else "",
         "groups": _groups(session, row) if row.kind == "sample" else [],
     }
+
+
+def _learned(project: Project, row: Round) -> str:
+    """From how much, and what that can be expected to change."""
+    pairs, groups = row.params.get("pairs", 0), row.params.get("groups", 0)
+    told = f"It learns from {pairs} pairs in {groups} group{'' if groups == 1 else 's'}." if groups else ""
+    return f"{told} {expectation(project, groups)}".strip()
 
 
 def _duel(session: Session, row: Round) -> Duel:
@@ -99,19 +109,11 @@ def _duel(session: Session, row: Round) -> Duel:
     return Duel(headline(result), f"{'; '.join([told, *counts])}. In brackets the 95 % interval (Wilson).")
 
 
-def _settings(session: Session, row: Round) -> dict[str, Any]:
+def _settings(session: Session, row: Round) -> dict[str, str]:
     one, other = opponents(session, row)
-    roles = {"sample": {"drawn by": title(one)}, "training": {"trained from": title(one)}}
-    sides = roles.get(row.kind, {"checkpoint": title(one), "opponent": title(other)})
-    return sides | {name.replace("_", " "): _told(value) for name, value in row.params.items() if value is not None}
-
-
-def _told(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return f"of {len(value['round_ids'])} round(s)" if isinstance(value, dict) else value
+    roles = {"sample": {"Drawn by": title(one)}, "training": {"Trained from": title(one)}}
+    sides = roles.get(row.kind, {"Does": title(one), "beat": title(other)})
+    return sides | facts(row.params)
 
 
 def _groups(session: Session, row: Round) -> list[Group]:

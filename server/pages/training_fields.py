@@ -6,15 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from d3po_core.params import TrainingParams
+from server.pages.wording import LABELS
 
-LABELS = {
-    "beta": "Beta",
-    "clip": "Clip",
-    "learning_rate": "Learning rate",
-    "epochs": "Epochs",
-    "lora_rank": "LoRA rank",
-    "timesteps_per_update": "Timesteps an update",
-}
+SHOWN = ("beta", "clip", "learning_rate", "epochs", "lora_rank", "timesteps_per_update")
 
 
 @dataclass(frozen=True)
@@ -33,4 +27,4 @@ def _field(name: str) -> NumberField:
     return NumberField(name, LABELS[name], low, high, "1" if schema["type"] == "integer" else "any")
 
 
-TRAINING_FIELDS = [_field(name) for name in LABELS]
+TRAINING_FIELDS = [_field(name) for name in SHOWN]

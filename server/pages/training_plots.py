@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import fmean
+from dataclasses import dataclass
+from math import hypot, inf, sqrt
+from statistics import fmean, stdev
 
 from server.models import Metric
 from server.pages.charts import Chart, Point, draw
 
 MOST_POINTS = 40
-COIN_LOSS = 0.6931
+COIN_LOSS = 0.69315
+NOTHING_CLEAR = "No clear change: these votes are too few, or too much at odds, to be learned in one round."
 
 
 def charts(metrics: Sequence[Metric], csv: str) -> list[Chart]:
@@ -18,42 +21,64 @@ def charts(metrics: Sequence[Metric], csv: str) -> list[Chart]:
     return [chart for plot in plots if (chart := plot(metrics, csv)) is not None]
 
 
+@dataclass(frozen=True)
+class Ends:
+    """Means over the first and the last third, with the standard errors of the last and of the difference."""
+
+    first: float
+    last: float
+    last_error: float
+    error: float
+
+    @property
+    def change(self) -> int:
+        """-1 or 1 where it fell or rose by more than twice its standard error, else 0."""
+        moved = self.last - self.first
+        return (moved > 2 * self.error) - (moved < -2 * self.error)
+
+
+def _ends(values: Sequence[float]) -> Ends:
+    third = max(1, len(values) // 3)
+    first, last = values[:third], values[-third:]
+    errors = [stdev(part) / sqrt(third) if third > 1 else inf for part in (first, last)]
+    return Ends(fmean(first), fmean(last), errors[1], hypot(*errors))
+
+
 def _loss(metrics: Sequence[Metric], csv: str) -> Chart | None:
-    def caption(first: float, last: float) -> str:
-        way = (
-            "It falls: the votes are being learned." if last < first else "It does not fall: little was learned from these votes."
-        )
-        return f"From {first:.4f} to {last:.4f} (a coin: {COIN_LOSS}). {way}"
+    ways = {-1: "It falls: the votes are being learned.", 1: "It rises: the round went astray.", 0: NOTHING_CLEAR}
+
+    def caption(ends: Ends) -> str:
+        means = f"Mean {ends.first:.5f} in the first third, {ends.last:.5f} in the last; {COIN_LOSS} is a coin’s."
+        return f"{means} {ways[ends.change]}"
 
     return _draw(_by_value(metrics, "loss"), csv, "Loss", "loss (nats a pair)", caption)
 
 
 def _pair_accuracy(metrics: Sequence[Metric], csv: str) -> Chart | None:
-    def caption(first: float, last: float) -> str:
-        told = f"Pairs ordered as people did: from {first * 100:.0f} % to {last * 100:.0f} %."
-        return f"{told} {'Above one half the policy agrees with the votes.' if last > 0.5 else 'Not above chance.'}"
+    def caption(ends: Ends) -> str:
+        told = f"Pairs ordered as people did: {ends.first * 100:.0f} % in the first third, {ends.last * 100:.0f} % in the last."
+        agrees = ends.last - 2 * ends.last_error > 0.5
+        return f"{told} {'The policy agrees with the votes.' if agrees else 'That is not told apart from chance.'}"
 
     return _draw(_by_value(metrics, "pair_accuracy"), csv, "Pair accuracy", "share of pairs", caption, reference=0.5, span=(0, 1))
 
 
 def _log_ratio(metrics: Sequence[Metric], csv: str) -> Chart | None:
-    def caption(first: float, last: float) -> str:
-        return f"How far the policy moved from its reference: mean {last:+.3f} at the end, the band is one standard deviation."
+    def caption(ends: Ends) -> str:
+        return f"How far the policy moved from its reference: mean {ends.last:+.2g} in the last third, the band is one deviation."
 
     return _draw(_log_ratio_points(metrics), csv, "Log-ratio", "log-ratio (nats)", caption, reference=0.0)
 
 
 def _draw(
-    points: list[Point], csv: str, title: str, y_name: str, caption: Callable[[float, float], str],
+    points: list[Point], csv: str, title: str, y_name: str, caption: Callable[[Ends], str],
     reference: float | None = None, span: tuple[float, float] | None = None,
 ) -> Chart | None:  # fmt: skip
     if not points:
         return None
-    tenth = max(1, len(points) // 10)
-    first, last = fmean(point.y for point in points[:tenth]), fmean(point.y for point in points[-tenth:])
     return draw(
-        points, title=title, caption=caption(first, last), csv=csv, x_name="optimizer step", y_name=y_name,
-        reference=reference, span=span, whole_x=True,
+        points, title=title, caption=caption(_ends([point.y for point in points])), csv=csv, x_name="optimizer step",
+        y_name=y_name, reference=reference, span=span, whole_x=True,
     )  # fmt: skip
 
 

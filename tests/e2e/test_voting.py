@@ -409,7 +409,7 @@ def test_a_connection_that_says_nothing_is_given_up_and_told(tasks: dict[str, An
 
 def test_an_empty_queue_continues_by_itself(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:
     page = visitor(bob).open(path)
-    expect(page.locator("#waiting")).to_contain_text("You have voted on everything there is")
+    expect(page.locator("#waiting")).to_contain_text("There is nothing to vote on yet")
 
     make_task(storage, project, "a late cat")
     factories.commit()

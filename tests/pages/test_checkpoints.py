@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
+from d3po_core.params import DuelParams, Params, SamplingParams, TrainingParams
 from server.models import Project, RoundVote, State, User
+from server.pages.wording import LABELS
 from tests import factories
 from tests.factories.base import add
 from tests.pages.conftest import Browse
@@ -23,9 +27,14 @@ def test_a_checkpoint_shows_same_seed_images_lineage_and_manifest(
     assert before < after
     assert f'<a href="/checkpoints/{parent.id}">checkpoint {parent.number}</a> → <strong>' in page
     assert "learned from the votes of Bob (1)." in page
-    assert "<dt>params lora rank</dt><dd>8</dd><dt>params beta</dt><dd>0.3</dd>" in page
+    assert "<dt>LoRA rank</dt><dd>8</dd><dt>Beta</dt><dd>0.3</dd>" in page
     assert f'href="/api/v1/checkpoints/{made.id}/download"' in page
     assert f"Roll back to checkpoint {parent.number}" in page
+
+
+@pytest.mark.parametrize("params", [SamplingParams, TrainingParams, DuelParams])
+def test_every_setting_has_a_name_in_words(params: type[Params]) -> None:
+    assert set(params.model_fields) <= set(LABELS)
 
 
 def test_an_annotator_stays_blind(project: Project, bob: User, browse: Browse) -> None:

@@ -34,14 +34,14 @@ def test_a_log_is_a_click_away_where_something_broke(project: Project, alice: Us
 
 
 def test_settings_are_told_in_words(project: Project, alice: User, browse: Browse) -> None:
-    row = factories.round_(
-        project, "training", params={"targets": ["a", "b"], "clip": False, "height": None, "votes": {"round_ids": ["abc"]}}
-    )
+    votes = {"round_ids": ["abc"]}
+    params = {"lora_targets": list("abcdef"), "one_sided_clip": False, "height": None, "votes": votes}
+    row = factories.round_(project, "training", params=params)
 
     page = browse(alice).get(f"/rounds/{row.id}").text
 
-    assert "<dt>votes</dt><dd>of 1 round(s)</dd>" in page
-    assert "<dt>targets</dt><dd>a, b</dd><dt>clip</dt><dd>no</dd>" in page
+    assert "<dt>LoRA layers</dt><dd>a, b, c, d and 2 more</dd><dt>Clips on one side only</dt><dd>no</dd>" in page
+    assert "<dt>Votes</dt><dd>of 1 round</dd>" in page
     assert "None" not in page
 
 
@@ -117,7 +117,7 @@ def test_a_running_round_tells_its_worker_and_when_that_one_is_silent(project: P
     job = factories.job(row, state=State.RUNNING, worker="gpu1:4711", lease_expires_at=now() + timedelta(seconds=20))
     browser = browse(alice)
     page = browser.get(f"/rounds/{row.id}").text
-    assert ("On gpu1:4711." in page, "Nothing was heard" in page) == (True, False)
+    assert ("On worker gpu1:4711." in page, "Nothing was heard" in page) == (True, False)
 
     job.lease_expires_at = now() - timedelta(seconds=1)
     factories.commit()

@@ -159,7 +159,7 @@ def test_an_empty_queue_says_what_is_being_drawn(project: Project, bob: User, br
 
 
 def test_an_annotator_is_not_offered_operators_pages(project: Project, bob: User, alice: User, browse: Browse) -> None:
-    sample = "sample the next round"
+    sample = "See what comes next"
 
     assert sample not in browse(bob).get(f"/p/{project.id}/vote/waiting").text
     assert sample in browse(alice).get(f"/p/{project.id}/vote/waiting").text
