@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from peft import LoraConfig
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from d3po_core.params import TrainingParams
 from d3po_core.policy import LoraPolicy, Policy
 
 MANIFEST = "manifest.json"
+STATISTICS = "prompt_statistics.json"
 
 
 class Manifest(BaseModel):
@@ -45,11 +46,12 @@ class Manifest(BaseModel):
     versions: dict[str, str]
 
 
-def save_checkpoint(policy: Policy, folder: Path, **facts: Any) -> Manifest:
+def save_checkpoint(policy: Policy, folder: Path, history: Mapping[str, Sequence[float]] | None = None, **facts: Any) -> Manifest:
     """Write the weights and their manifest; the manifest comes last, so a folder with one is complete.
 
     Plain diffusers loads the folder with the `load_lora_weights(folder)` of the pipeline that was trained, or, for full
-    weights, with the `from_pretrained(folder)` of its U-Net or transformer.
+    weights, with the `from_pretrained(folder)` of its U-Net or transformer. `history`, the latest scores of each prompt, goes
+    into a file of its own beside them: manifests are listed and shown, and it grows with the number of prompts.
     """
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -61,6 +63,8 @@ def save_checkpoint(policy: Policy, folder: Path, **facts: Any) -> Manifest:
         denoiser.module.save_pretrained(temporary, max_shard_size="1TB")
     versions = {name: version(name) for name in ("d3po", "torch", "diffusers", "peft")}
     manifest = Manifest(model=denoiser.model, weights=adapter_sha256(temporary), versions=versions, **facts)
+    if history:
+        (temporary / STATISTICS).write_text(json.dumps(history), encoding="utf-8")
     (temporary / MANIFEST).write_text(manifest.model_dump_json(indent=2), encoding="utf-8")
     for path in temporary.iterdir():
         with path.open("rb") as file:
@@ -96,3 +100,17 @@ def read_manifest(folder: Path) -> Manifest | None:
             else error
         )
         raise ModelMissing(f"The manifest {path} was damaged: {fault}. Remove {folder} to train the round again.") from error
+
+
+def read_history(folder: Path | None) -> dict[str, list[float]]:
+    """The latest scores of each prompt, up to the round that made the checkpoint, oldest first; none for the base model, and
+    where the round's algorithm knows no advantages. Raises ModelMissing if the file is damaged."""
+    if folder is None or not (path := folder / STATISTICS).exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, list[FiniteFloat]]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ModelMissing(
+            f"{path}, the latest scores of each prompt, was damaged: {error.errors()[0]['msg']}. Without the file the statistics "
+            "start anew."
+        ) from error

@@ -14,7 +14,10 @@ from torch import Tensor
 from d3po_core.losses import kl_estimate, pair_accuracy
 
 Row = dict[str, float]
-FIGURES = ("loss", "pair_accuracy", "log_ratio", "log_ratio_squared", "clip_fraction", "kl")
+KLS = ("kl", "kl_sampler", "kl_exact", "kl_base")
+FIGURES = ("loss", "pair_accuracy", "log_ratio", "clip_fraction", *KLS, "advantage", "weight")
+SPREAD = ("log_ratio", "advantage", "weight")
+"""Of these the standard deviation is shown beside the mean; their items hold `<name>_squared` too."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +30,21 @@ class Seen:
 
 @torch.no_grad()
 def seen_of(
-    timestep: float, ratios: Tensor, loss: Tensor, grad_norm: Tensor, chosen: Tensor, rejected: Tensor, clip: float
+    timestep: float, ratios: Tensor, loss: Tensor, grad_norm: Tensor, chosen: Tensor, rejected: Tensor, clip: float | None
 ) -> Seen:
-    """ratios: float32 [N]; loss, grad_norm: float32 scalars; chosen, rejected: int64 [P]."""
-    clipped = (ratios < math.log1p(-clip)) | (ratios > math.log1p(clip))
-    values = {
-        "loss": loss,
-        "pair_accuracy": pair_accuracy(ratios[None], chosen, rejected),
-        "log_ratio": ratios.mean(),
-        "log_ratio_squared": ratios.double().square().mean().float(),
-        "clip_fraction": clipped.float().mean(),
-        "kl": kl_estimate(ratios),
-        "grad_norm": grad_norm,
-    }
+    """ratios: float32 [N]; loss, grad_norm: float32 scalars; chosen, rejected: int64 [P]; clip: None where nothing is clipped."""
+    values = {"loss": loss, **spread("log_ratio", ratios), "kl": kl_estimate(ratios), "grad_norm": grad_norm}
+    if len(chosen):
+        values["pair_accuracy"] = pair_accuracy(ratios[None], chosen, rejected)
+    if clip is not None:
+        clipped = (ratios < math.log1p(-clip)) | (ratios > math.log1p(clip))
+        values["clip_fraction"] = clipped.float().mean()
     return Seen(timestep, values)
+
+
+def spread(name: str, values: Tensor) -> dict[str, Tensor]:
+    """What the mean and the standard deviation of `values`, float32 [N], over all items come from."""
+    return {name: values.mean(), f"{name}_squared": values.double().square().mean().float()}
 
 
 def rows_of(seen: Sequence[Seen]) -> list[Row]:
@@ -51,19 +55,18 @@ def rows_of(seen: Sequence[Seen]) -> list[Row]:
 
 
 def figures(rows: Sequence[Row]) -> dict[str, float]:
-    """Means over an update's items, and the mean gradient norm of each timestep's items as grad_norm_t<timestep>."""
-    mean = {name: fmean(row[name] for row in rows) for name in FIGURES}
+    """Means over those of an update's items that have the figure, and the mean gradient norm of each timestep's items as
+    grad_norm_t<timestep>."""
+    shown = {}
+    for name in FIGURES:
+        if not (values := [row[name] for row in rows if name in row]):
+            continue
+        mean = fmean(values)
+        shown[f"{name}_mean" if name in SPREAD else name] = mean
+        if name in SPREAD:
+            squared = fmean(row[f"{name}_squared"] for row in rows if name in row)
+            shown[f"{name}_std"] = math.sqrt(max(squared - mean**2, 0.0))
     norms = defaultdict[str, list[float]](list)
-    further = {name: [row[name] for row in rows if name in row] for name in ("kl_sampler", "kl_exact")}
     for row in rows:
         norms[f"grad_norm_t{row['timestep']:.0f}"].append(row["grad_norm"])
-    return {
-        "loss": mean["loss"],
-        "pair_accuracy": mean["pair_accuracy"],
-        "log_ratio_mean": mean["log_ratio"],
-        "log_ratio_std": math.sqrt(max(mean["log_ratio_squared"] - mean["log_ratio"] ** 2, 0.0)),
-        "clip_fraction": mean["clip_fraction"],
-        "kl": mean["kl"],
-        **{name: fmean(values) for name, values in further.items() if values},
-        **{name: fmean(values) for name, values in norms.items()},
-    }
+    return shown | {name: fmean(values) for name, values in norms.items()}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +13,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from d3po_core.denoisers import Denoiser
-from d3po_core.errors import BadPreference, LibraryMissing, NotFinite
-from d3po_core.figures import Seen, figures, rows_of, seen_of
-from d3po_core.losses import d3po_loss, gaussian_kl, kl_estimate
+from d3po_core.errors import LibraryMissing, NotFinite
+from d3po_core.figures import Seen, figures, rows_of, seen_of, spread
+from d3po_core.losses import gaussian_kl, gaussian_kl_each, kl_estimate
+from d3po_core.objectives import OBJECTIVES, known_of
 from d3po_core.params import TrainingParams
 from d3po_core.plan import TrainingGroup, Update, Visit, trained_steps
 from d3po_core.policy import LoraPolicy, Policy
@@ -46,9 +45,13 @@ class Learner:
         processes: Accelerator,
         references: Reference | None = None,
         sampler: Reference | None = None,
+        values: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        """references, sampler: log-probabilities of the reference and of the policy that sampled; None: the stored ones."""
+        """references, sampler: log-probabilities of the reference and of the policy that sampled; None: the stored ones.
+        values: `objectives.values_of` the groups, where the algorithm learns from scores."""
         self.policy, self.denoiser, self.groups, self.params = policy, policy.denoiser, groups, params
+        self.objective = OBJECTIVES[params.algorithm]
+        self.values = values or [[] for _ in groups]
         self.processes, self.references, self.sampler = processes, references, sampler
         self.parameters = policy.parameters
         self.optimizer = new_optimizer(self.parameters, params)
@@ -84,20 +87,25 @@ class Learner:
         exact: with the exact KL among them, at the price of a forward pass of the reference.
         """
         trajectory, step, params = visit.trajectory, visit.item.step, self.params
-        chosen, rejected, weights = pair_tensors(self.groups[visit.item.group], trajectory, self.denoiser.device)
+        known = known_of(self.groups[visit.item.group], self.values[visit.item.group], self.denoiser.device)
         reference = self.log_probs_of(self.references, visit)
         held = [parameter.grad for parameter in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
         weight = self.weight_of(trajectory, step)
 
-        def loss_of(ratios: Tensor) -> Tensor:
-            return weight * d3po_loss(ratios[None], chosen, rejected, weights, params.beta, params.clip, params.one_sided_clip)
+        def loss_of(ratios: Tensor, *kl: Tensor) -> Tensor:
+            return weight * self.objective.loss(params, known, ratios[None], *kl)
 
-        mean, ratios, loss = self.backward(trajectory, step, reference, loss_of)
+        mean, ratios, kl, loss = self.backward(trajectory, step, reference, loss_of)
         norm = self.gradient_norm() / self.scaler.get_scale()
         self.join(held, share)
         taken = trajectory.header.steps[step]
-        seen = seen_of(taken.timestep, ratios, loss / weight, norm, chosen, rejected, params.clip)
+        clip = self.objective.clip and self.objective.clip(params)
+        seen = seen_of(taken.timestep, ratios, loss / weight, norm, known.chosen, known.rejected, clip)
+        if self.objective.value:
+            seen.values.update(spread(self.objective.value, known.values))
+        if kl is not None:
+            seen.values["kl_base"] = kl.mean()
         if self.references is not self.sampler:
             seen.values["kl_sampler"] = kl_estimate(ratios + reference - self.log_probs_of(self.sampler, visit))
         if exact and isinstance(self.policy, LoraPolicy):
@@ -106,34 +114,47 @@ class Learner:
         return seen
 
     def backward(
-        self, trajectory: Trajectory, step: int, reference: Tensor, loss_of: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Back-propagate loss_of(log-ratios). Returns mu [N or 1,C,H,W], the log-ratios float32 [N] and the loss, detached.
+        self, trajectory: Trajectory, step: int, reference: Tensor, loss_of: Callable[..., Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Back-propagate loss_of(log-ratios), or of log-ratios and KLs where the objective has a KL to the base model.
 
-        With `images_per_backward` the log-ratios come without a graph first, and dL/dl_i is then carried through the model
-        image by image (gradient cache): the same gradient, the memory of a few images, one more forward pass.
+        Returns mu [N or 1,C,H,W], the log-ratios float32 [N], the exact KL of each image to the base model float32 [N] if it
+        is in the objective, and the loss, detached. With `images_per_backward` what the loss is made of comes without a graph
+        first, and its derivatives are then carried through the model image by image (gradient cache): the same gradient, the
+        memory of a few images, one more forward pass.
         """
+        count, at_once = len(reference), self.params.images_per_backward or len(reference)
+        base = self.base_mean(trajectory, step, count) if self.objective.kl_to_base else None
+        sigma = trajectory.header.steps[step].sigma
 
-        def forward(images: slice) -> tuple[Tensor, Tensor]:
+        def forward(images: slice) -> tuple[Tensor, list[Tensor]]:
             with autocast(self.denoiser, self.params):
                 mean = step_mean(self.denoiser, trajectory, step, images)
-                return mean, log_prob_at(mean, trajectory, step, images) - reference[images]
+                ratios = log_prob_at(mean, trajectory, step, images) - reference[images]
+                return mean, [ratios] if base is None else [ratios, gaussian_kl_each(mean, base[images], sigma)]
 
-        count, at_once = len(reference), self.params.images_per_backward or len(reference)
         if at_once >= count:
-            mean, ratios = forward(slice(None))
-            loss = loss_of(ratios)
+            mean, of = forward(slice(None))
+            loss = loss_of(*of)
             self.scaler.scale(loss).backward()
-            return mean.detach(), ratios.detach(), loss.detach()
-        parts = [slice(first, first + at_once) for first in range(0, count, at_once)]
-        with torch.no_grad():
-            means, seen = zip(*(forward(part) for part in parts), strict=True)
-        ratios = torch.cat(seen).requires_grad_()
-        loss = loss_of(ratios)
-        (slopes,) = torch.autograd.grad(loss, ratios)
-        for part in parts:
-            self.scaler.scale((forward(part)[1] * slopes[part]).sum()).backward()
-        return torch.cat(means), ratios.detach(), loss.detach()
+        else:
+            parts = [slice(first, first + at_once) for first in range(0, count, at_once)]
+            with torch.no_grad():
+                means, seen = zip(*(forward(part) for part in parts), strict=True)
+            mean, of = torch.cat(means), [torch.cat(column).requires_grad_() for column in zip(*seen, strict=True)]
+            loss = loss_of(*of)
+            slopes = torch.autograd.grad(loss, of)
+            for part in parts:
+                carried = [(one * slope[part]).sum() for one, slope in zip(forward(part)[1], slopes, strict=True)]
+                self.scaler.scale(torch.stack(carried).sum()).backward()
+        return mean.detach(), of[0].detach(), of[1].detach() if base is not None else None, loss.detach()
+
+    @torch.no_grad()
+    def base_mean(self, trajectory: Trajectory, step: int, images: int) -> Tensor:
+        """mu of the latents after a step under the base model, float32 [images,C,H,W]: one pass without gradient."""
+        with autocast(self.denoiser, self.params), self.policy.as_base():
+            mean = step_mean(self.denoiser, trajectory, step)
+        return mean.expand(images, -1, -1, -1)
 
     @torch.no_grad()
     def join(self, held: list[Tensor | None], share: float) -> None:
@@ -175,21 +196,16 @@ class Learner:
 
 
 class Reference:
-    """Log-probabilities of another policy than the one that sampled, float32 [N,T] a group, computed once before the round.
+    """Log-probabilities of what the denoiser carries now, float32 [N,T] a group, computed once before the round.
 
-    That policy is `folder`, or the base model. With mixed precision it may be the same policy in another number format, whose
-    rounding is not small against the clip. Each process computes those of some groups; all hold all of them.
+    That is another policy than the one that sampled, or the same one where the stored log-probabilities are not precise enough:
+    with mixed precision, or when rounding is not small against the clip. Each process computes those of some groups; all hold
+    all of them.
     """
 
     def __init__(
-        self,
-        denoiser: Denoiser,
-        groups: Sequence[TrainingGroup],
-        params: TrainingParams,
-        folder: Path | None,
-        processes: Accelerator,
+        self, denoiser: Denoiser, groups: Sequence[TrainingGroup], params: TrainingParams, processes: Accelerator
     ) -> None:
-        denoiser.use_adapter(folder)
         self.policy = denoiser.policy
         mine = range(processes.process_index, len(groups), processes.num_processes)
         computed = [(k, all_log_probs(denoiser, Trajectory.load(groups[k].path), params)) for k in mine]
@@ -211,25 +227,3 @@ def new_optimizer(parameters: list[torch.nn.Parameter], params: TrainingParams) 
         parameters, lr=params.learning_rate, eps=params.adam_epsilon, weight_decay=params.weight_decay
     )
     return optimizer
-
-
-def pair_tensors(group: TrainingGroup, trajectory: Trajectory, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """chosen int64 [P], rejected int64 [P], weights float32 [P].
-
-    Raises BadPreference for an image that is not there, an image against itself, or a weight that is not positive and finite.
-    """
-    count = trajectory.latents.shape[0]
-    for pair in group.pairs:
-        if not (0 <= pair.chosen < count and 0 <= pair.rejected < count):
-            raise BadPreference(
-                f"A preference names image {max(pair.chosen, pair.rejected)} of {group.path}, which holds {count} images."
-            )
-        if pair.chosen == pair.rejected or not 0 < pair.weight < math.inf:
-            raise BadPreference(
-                f"A preference on {group.path} sets image {pair.chosen} above image {pair.rejected} with weight {pair.weight}; "
-                "it needs two images and a positive weight."
-            )
-    chosen = torch.tensor([pair.chosen for pair in group.pairs])
-    rejected = torch.tensor([pair.rejected for pair in group.pairs])
-    weights = torch.tensor([pair.weight for pair in group.pairs], dtype=torch.float32)
-    return to_device(chosen, device), to_device(rejected, device), to_device(weights, device)

@@ -51,8 +51,8 @@ def dpok_loss(log_ratios: Tensor, advantages: Tensor, kl: Tensor, clip: float, k
 
     The clamp is that of its authors' code: both sides, whatever the advantage's sign.
 
-    log_ratios: float32 [K,N] against the policy that sampled; advantages: float32 [N]; kl: `gaussian_kl` to the pretrained
-    model, of each step or image, any shape. Published: clip 1e-4, kl_weight 0.01. Returns a scalar.
+    log_ratios: float32 [K,N] against the policy that sampled; advantages: float32 [N]; kl: that to the pretrained model,
+    `gaussian_kl_each`, of each step or image, any shape. Published: clip 1e-4, kl_weight 0.01. Returns a scalar.
     """
     return kl_weight * kl.mean() - (advantages * log_ratios.exp().clamp(1 - clip, 1 + clip)).mean()
 
@@ -94,6 +94,14 @@ def kl_estimate(log_ratios: Tensor) -> Tensor:
     are close. The estimators that never are, such as r - 1 - log r, need the ratio of whole images.
     """
     return -log_ratios.mean()
+
+
+def gaussian_kl_each(mean: Tensor, reference_mean: Tensor, sigma: float) -> Tensor:
+    """`gaussian_kl` of each image: mean over C,H,W of (mu_theta - mu_ref)^2 / (2 sigma^2).
+
+    mean, reference_mean: [n or 1,C,H,W]. Returns float32 [n].
+    """
+    return (mean.float() - reference_mean.float()).square().mean(dim=(1, 2, 3)) / (2 * sigma**2)
 
 
 def gaussian_kl(mean: Tensor, reference_mean: Tensor, sigma: float) -> Tensor:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MAX_PROMPT_CHARACTERS = 2_000
 
@@ -44,16 +44,33 @@ class SamplingParams(ChainParams):
 
 
 class TrainingParams(Params):
-    """One D3PO training round. Defaults are the published ones, for Stable Diffusion 1.5: of the D3PO paper (arXiv 2311.13231)
+    """One training round. Defaults are the published ones, for Stable Diffusion 1.5: of the D3PO paper (arXiv 2311.13231)
     and its code (yk7333/d3po), but for which timesteps count how much (docs/adr/0007). The embedded model has settings of its
-    own, d3po_core.demo_model.recipe."""
+    own, d3po_core.demo_model.recipe. What another algorithm than the chosen one takes has no effect."""
 
-    algorithm: Literal["d3po"] = "d3po"
+    algorithm: Literal["d3po", "ddpo", "dpok", "rwr", "sft"] = Field(
+        default="d3po",
+        description="d3po and sft, fine-tuning on the preferred, learn from pairs; ddpo, dpok and rwr, reward-weighted "
+        "regression, from scores, which votes have too: the share of comparisons that an image won.",
+    )
     beta: float = Field(
-        default=0.1, gt=0.0, le=10_000.0, description="Inverse temperature of the preference model; the published one."
+        default=0.1, gt=0.0, le=10_000.0, description="d3po: inverse temperature of the preference model; the published one."
     )
     clip: float = Field(
-        default=0.1, gt=0.0, lt=1.0, description="eps: log-ratios are clamped to log(1-eps)..log(1+eps); the published one."
+        default=0.1, gt=0.0, lt=1.0, description="d3po, eps: log-ratios are clamped to log(1-eps)..log(1+eps); the published one."
+    )
+    ratio_clip: float = Field(
+        default=1e-4, gt=0.0, lt=1.0, description="ddpo, dpok: ratios of probabilities are clamped to 1 +- this; published."
+    )
+    max_advantage: float = Field(default=5.0, gt=0.0, description="ddpo: advantages are clamped to +- this; published.")
+    kl_weight: float = Field(
+        default=0.01, ge=0.0, le=10_000.0, description="dpok: weight of the KL to the base model; the published one."
+    )
+    reward_beta: float = Field(
+        default=0.2,
+        gt=0.0,
+        le=10_000.0,
+        description="rwr: an image weighs exp(this times its score), so it goes with their unit.",
     )
     learning_rate: float = Field(default=3e-5, gt=0.0, le=1.0, description="AdamW's step; the published one.")
     adam_epsilon: float = Field(
@@ -74,11 +91,12 @@ class TrainingParams(Params):
     )
     reference: Literal["sampler", "base"] = Field(
         default="sampler",
-        description="What log-ratios are taken against: the policy that sampled, at no cost, or the base model, evaluated once.",
+        description="d3po: what log-ratios are taken against: the policy that sampled, at no cost, or the base model, evaluated "
+        "once. The other algorithms know the first alone.",
     )
     one_sided_clip: bool = Field(
         default=False,
-        description="Clip only what already moved the right way far enough (PPO's form); false: both sides, as published.",
+        description="d3po: clip only what already moved the right way far enough (PPO's form); false: both sides, as published.",
     )
     groups_per_update: int = Field(
         default=1, ge=1, le=10_000, description="Groups whose mean gradient makes an optimizer step, over all processes."
@@ -121,6 +139,15 @@ class TrainingParams(Params):
         default="no", description="Number format of the model's matrix products; log-ratios and weights are float32."
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _check_reference(self) -> Self:
+        if self.reference == "base" and self.algorithm != "d3po":
+            raise ValueError(
+                f"asks for reference base, which only d3po takes; {self.algorithm} compares with the policy that sampled, "
+                "so set reference to sampler"
+            )
+        return self
 
 
 class DuelParams(ChainParams):

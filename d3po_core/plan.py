@@ -27,14 +27,17 @@ Loaded = TypeVar("Loaded")
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """A stored trajectory and the pairs that its votes left; images are named by position 0..N-1.
+    """A stored trajectory, and what is known of its images, which are named by position 0..N-1.
 
-    `sha256` is what `Trajectory.save` returned; None: the file is not checked against it.
+    `sha256` is what `Trajectory.save` returned; None: the file is not checked against it. `pairs`: what votes left. `scores`:
+    one finite number an image, higher is better, for the algorithms that learn from scores; None: those that the pairs leave,
+    `preferences.scores_of`.
     """
 
     path: Path
     sha256: str | None
-    pairs: Sequence[Pair]
+    pairs: Sequence[Pair] = ()
+    scores: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)

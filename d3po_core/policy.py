@@ -6,8 +6,9 @@ adapter, which is switched on once before the round.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from torch import nn
 
 from d3po_core.denoisers.base import ADAPTER, Denoiser
 from d3po_core.errors import BadParams, ModelMissing
+from d3po_core.objectives import OBJECTIVES
 from d3po_core.params import TrainingParams
 
 REFERENCE = "reference"
@@ -33,10 +35,15 @@ class Policy(Protocol):
     @property
     def parameters(self) -> list[nn.Parameter]: ...
 
+    def as_base(self) -> AbstractContextManager[None]:
+        """The base model instead of the policy, for a while."""
+
 
 def new_policy(denoiser: Denoiser, params: TrainingParams, parent: Path | None, reference: Path | None) -> Policy:
     """The trainable weights that `params` ask for, equal to `parent` (None: the base model) at the start."""
-    return LoraPolicy(denoiser, params, parent, reference) if params.weights == "lora" else FullPolicy(denoiser, parent)
+    if params.weights == "lora":
+        return LoraPolicy(denoiser, params, parent, reference)
+    return FullPolicy(denoiser, parent, keep_base=OBJECTIVES[params.algorithm].kl_to_base)
 
 
 class LoraPolicy:
@@ -87,20 +94,25 @@ class LoraPolicy:
         """The adapter's weights in peft's naming."""
         return get_peft_model_state_dict(self.denoiser.module, adapter_name=ADAPTER)
 
-    @contextmanager
-    def as_reference(self) -> Iterator[None]:
+    def as_reference(self) -> AbstractContextManager[None]:
         """The reference instead of the policy, for a while: its adapter, or no adapter."""
-        if self._has_reference:
-            self._switch_to(REFERENCE)
-        else:
-            self.denoiser.module.disable_adapters()
+        return self._with_reference() if self._has_reference else self.as_base()
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        self.denoiser.module.disable_adapters()
         try:
             yield
         finally:
-            if self._has_reference:
-                self._switch_to(ADAPTER)
-            else:
-                self.denoiser.module.enable_adapters()
+            self.denoiser.module.enable_adapters()
+
+    @contextmanager
+    def _with_reference(self) -> Iterator[None]:
+        self._switch_to(REFERENCE)
+        try:
+            yield
+        finally:
+            self._switch_to(ADAPTER)
 
     def _switch_to(self, name: str) -> None:
         self.denoiser.module.set_adapter(name)
@@ -125,12 +137,17 @@ class LoraPolicy:
 class FullPolicy:
     """All weights of the denoiser's network, starting as `parent`, a checkpoint of full weights, or as the base model.
 
-    Raises BadParams unless the model is loaded in float32, and ModelMissing if the parent is a LoRA.
+    keep_base: hold a copy of the base model's network for `as_base`, at the price of its memory. Raises BadParams unless the
+    model is loaded in float32, and ModelMissing if the parent is a LoRA.
     """
 
-    def __init__(self, denoiser: Denoiser, parent: Path | None) -> None:
+    def __init__(self, denoiser: Denoiser, parent: Path | None, keep_base: bool = False) -> None:
         if denoiser.dtype != torch.float32:
             raise BadParams("Full weights are trained in float32; load the model so, and choose mixed_precision for speed.")
+        self._base: nn.Module | None = None
+        if keep_base:
+            denoiser.use_adapter(None)
+            self._base = copy.deepcopy(denoiser.module)
         denoiser.use_adapter(parent)
         if hasattr(denoiser.module, "peft_config"):
             raise ModelMissing(
@@ -144,3 +161,12 @@ class FullPolicy:
     @property
     def parameters(self) -> list[nn.Parameter]:
         return list(self.denoiser.module.parameters())
+
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        assert self._base is not None, "made without keep_base"
+        network, self.denoiser.network = self.denoiser.network, self._base
+        try:
+            yield
+        finally:
+            self.denoiser.network = network

@@ -2,13 +2,16 @@
 
 n_ij votes say that image i beats image j. One pair for every {i, j} with a margin, oriented by the majority, weighted
 |n_ij - n_ji| / (n_ij + n_ji). A zero margin is lost signal and gives no pair; ties, all_bad and skip give none.
+
+Algorithms that learn from scores take those that the pairs leave: the share of its comparisons that an image won.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from d3po_core.errors import BadPreference
 
@@ -74,3 +77,16 @@ def pairs_from(preferences: Iterable[Preference], n_images: int) -> list[Pair]:
                 chosen, rejected = (i, j) if for_i > for_j else (j, i)
                 pairs.append(Pair(chosen, rejected, abs(for_i - for_j) / (for_i + for_j)))
     return pairs
+
+
+def scores_of(pairs: Sequence[Pair], n_images: int) -> list[float]:
+    """The share of its comparisons that each image won, in 0..1, averaged over the images that it was compared with. [n_images]
+
+    A pair of weight w says that (1+w)/2 of the votes on it went to the chosen image and (1-w)/2 to the rejected one. An image
+    in no pair won as much as it lost: 1/2.
+    """
+    won: list[list[float]] = [[] for _ in range(n_images)]
+    for pair in pairs:
+        won[pair.chosen].append((1 + pair.weight) / 2)
+        won[pair.rejected].append((1 - pair.weight) / 2)
+    return [fmean(shares) if shares else 0.5 for shares in won]

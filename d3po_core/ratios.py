@@ -16,7 +16,9 @@ from d3po_core.transfer import to_device
 from d3po_core.transitions import log_prob
 
 FLOAT32_TOLERANCE = 1e-3
-"""Of |l_theta - l_ref| at theta = reference. Half precision may reach a tenth of the clip, which still changes no pair."""
+"""Of |l_theta - l_ref| at theta = reference."""
+HALF_TOLERANCE = 1e-2
+"""The same in half precision: a tenth of the published clip, which changes no pair."""
 
 
 def step_mean(denoiser: Denoiser, trajectory: Trajectory, step: int, images: slice = slice(None)) -> Tensor:
@@ -67,17 +69,18 @@ def autocast(denoiser: Denoiser, params: TrainingParams) -> AbstractContextManag
 
 
 @torch.no_grad()
-def check_ratio_is_one(denoiser: Denoiser, group: TrainingGroup, clip: float) -> None:
+def check_ratio_is_one(denoiser: Denoiser, group: TrainingGroup, clip: float) -> float:
     """Prove |l_theta - l_ref| <= tolerance at theta = the policy that sampled, on all steps of one group.
 
-    Computed in the number format that sampled; the tolerance is FLOAT32_TOLERANCE, or clip/10 for a model loaded in half
-    precision. Raises BadTrajectory beyond it.
+    Computed in the number format that sampled; the tolerance is FLOAT32_TOLERANCE, or the larger of HALF_TOLERANCE and clip/10
+    for a model loaded in half precision. Returns the largest difference. Raises BadTrajectory beyond the tolerance.
     """
     trajectory = Trajectory.load(group.path)
-    allowed = FLOAT32_TOLERANCE if denoiser.dtype == torch.float32 else clip / 10
+    allowed = FLOAT32_TOLERANCE if denoiser.dtype == torch.float32 else max(HALF_TOLERANCE, clip / 10)
     worst = max(log_ratios(denoiser, trajectory, step).abs().max().item() for step in trajectory.trainable_steps)
     if not worst <= allowed:
         raise BadTrajectory(
             f"Recomputing {group.path} with the sampling policy gives log-probabilities that differ by {worst:.1e} "
             f"(allowed {allowed:.0e}); the number format or the library versions changed since it was sampled."
         )
+    return worst

@@ -1,6 +1,6 @@
-"""One D3PO training round on recorded trajectories: the visible loop, on any number of processes.
+"""One training round on recorded trajectories: the visible loop, on any number of processes.
 
-Each image is evaluated once a timestep, all pairs come from N log-ratios, and the reference's log-probabilities are the
+Each image is evaluated once a timestep, the objective is made of N log-ratios, and the reference's log-probabilities are the
 stored ones, or another checkpoint's, computed once before the round: no reference pass and no second model.
 """
 
@@ -12,18 +12,21 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 
-from d3po_core.checkpoint import Manifest, read_manifest, save_checkpoint
+from d3po_core.advantages import PromptStatistics
+from d3po_core.checkpoint import Manifest, read_history, read_manifest, save_checkpoint
 from d3po_core.conditioning import Conditioning
 from d3po_core.denoisers import Denoiser
-from d3po_core.errors import BadTrajectory, NoPairs, NotFinite
-from d3po_core.learner import Learner, Reference, pair_tensors
+from d3po_core.errors import BadParams, BadTrajectory, NotFinite
+from d3po_core.learner import Learner, Reference
+from d3po_core.objectives import OBJECTIVES, check_known, learnable, values_of
 from d3po_core.params import SamplingParams, TrainingParams
 from d3po_core.plan import Plan, TrainingGroup, visited
 from d3po_core.policy import Policy, new_policy
 from d3po_core.ratios import check_ratio_is_one
 from d3po_core.round_state import RoundState
-from d3po_core.trajectory import Trajectory
+from d3po_core.trajectory import Header, Trajectory
 
 ObserveUpdate = Callable[[int, int, dict[str, float]], None]
 KL_MEMORY = 0.9
@@ -38,7 +41,7 @@ def train_round(
     observe: ObserveUpdate = lambda step, total, values: None,
     reference: Path | None = None,
 ) -> Manifest:
-    """Train a policy on the groups' pairs and write the checkpoint folder `out`.
+    """Train a policy on the groups' pairs or scores and write the checkpoint folder `out`.
 
     `parent` is the checkpoint that sampled every group (None: the base model); training starts from it. It is the reference
     too, unless `params.reference` says the base model or `reference` names another checkpoint. `observe(update, updates,
@@ -46,35 +49,47 @@ def train_round(
     estimate against the policy that sampled exceeds `params.max_kl`, if there is one, so that it moves only so far from what
     people saw, whatever the reference.
 
-    The loss of an update is the mean over its items, one timestep of one group each, of `losses.d3po_loss` (D3PO, arXiv
-    2311.13231, eq. 12, on log-ratios that are float32 whatever the model's dtype), times the step's weight. The figures in
-    `values` are explained in docs/library.md; KL is in nats a latent dimension. The checkpoint is a LoRA, or full weights, in
-    float32.
+    The loss of an update is the mean over its items, one timestep of one group each, of the algorithm's loss in `losses` (for
+    D3PO arXiv 2311.13231, eq. 12, on log-ratios that are float32 whatever the model's dtype), times the step's weight. Scores
+    become advantages by the latest ones of each prompt, which are kept beside the checkpoint and begin with the parent's. The
+    figures in `values` are explained in docs/library.md; KL is in nats a latent dimension. The checkpoint is a LoRA, or full
+    weights, in float32.
 
     A killed round called again with the same arguments continues from its last saved state. Under `accelerate launch` every
     process makes this call with the same arguments and computes its share of each update; all end with the same weights,
-    those that one process reaches. Raises NoPairs, BadPreference, BadTrajectory, BadState, BadParams, ModelMissing,
-    LibraryMissing or NotFinite.
+    those that one process reaches. Raises NoPairs, BadPreference, BadReward, BadTrajectory, BadState, BadParams,
+    ModelMissing, LibraryMissing or NotFinite.
     """
     kept = out.with_name(out.name + ".state")
     if finished := read_manifest(out):
         kept.unlink(missing_ok=True)  # killed after the manifest
         return finished
-    useful = [group for group in groups if group.pairs]
-    if not useful:
-        raise NoPairs("None of the groups has a pair to learn from: every vote was a tie, all bad or a skip, or they cancel out.")
+    objective, useful = OBJECTIVES[params.algorithm], learnable(groups, params)
     processes = Accelerator(cpu=denoiser.device.type == "cpu")
     denoiser.use_adapter(parent)
     told = denoiser.encode("", SamplingParams())
-    plan = Plan([check_sampled_by(denoiser, group, told) for group in useful], params)
+    headers = [check_sampled_by(denoiser, group, told) for group in useful]
+    plan = Plan([tuple(header.trainable_steps) for header in headers], params)
+    past = PromptStatistics(read_history(parent) if objective.value == "advantage" else None)
+    counts = [header.params.images_per_prompt for header in headers]
+    learned = values_of(useful, [header.prompt for header in headers], counts, params, past)
     reference = reference or (parent if params.reference == "sampler" else None)
+    if reference != parent and params.algorithm != "d3po":
+        raise BadParams(f"Algorithm {params.algorithm} compares with the policy that sampled; only d3po takes another reference.")
     # Sampling stored the log-probabilities of the policy that sampled; mixed precision rounds them differently.
-    sampler = Reference(denoiser, useful, params, parent, processes) if params.mixed_precision != "no" else None
-    references = sampler if reference == parent else Reference(denoiser, useful, params, reference, processes)
+    sampler = Reference(denoiser, useful, params, processes) if params.mixed_precision != "no" else None
+    references = sampler
+    if reference != parent:
+        denoiser.use_adapter(reference)
+        references = Reference(denoiser, useful, params, processes)
     policy = new_policy(denoiser, params, parent, reference)
-    check_ratio_is_one(denoiser, useful[0], params.clip)
-    learner = Learner(policy, useful, params, processes, references, sampler)
-    identity = identity_of(useful, params, policy.start, references.policy if references else policy.start)
+    against = references.policy if references else policy.start
+    drift = check_ratio_is_one(denoiser, useful[0], params.clip)
+    if objective.clip and sampler is None and max(gather_object([drift])) > objective.clip(params) / 10:
+        sampler = Reference(denoiser, useful, params, processes)
+        references = references or sampler
+    learner = Learner(policy, useful, params, processes, references, sampler, learned)
+    identity = identity_of(useful, params, policy.start, against)
     state = RoundState(kept, identity, learner.parameters, learner.optimizer, learner.ema, learner.scaler)
     total = len(plan)
     for update in visited(plan, useful, state.updates, processes.process_index, processes.num_processes):
@@ -93,8 +108,9 @@ def train_round(
         save_checkpoint(
             policy,
             out,
+            past.history,
             parent=policy.start,
-            reference=references.policy if references else policy.start,
+            reference=against,
             params=params,
             groups=len(useful),
             pairs=sum(len(group.pairs) for group in useful),
@@ -125,15 +141,15 @@ def check_finite(policy: Policy) -> None:
         )
 
 
-def check_sampled_by(denoiser: Denoiser, group: TrainingGroup, told: Conditioning) -> tuple[int, ...]:
-    """Refuse a group that this round cannot learn from, before anything is trained; returns its trainable steps.
+def check_sampled_by(denoiser: Denoiser, group: TrainingGroup, told: Conditioning) -> Header:
+    """Refuse a group that this round cannot learn from, before anything is trained; returns its header.
 
     told: any prompt's conditioning. Raises BadTrajectory if the file was altered, if the model, the adapter, the scheduler or
-    the number format is not the one that sampled it, or if its tensors are not of that model's shapes; BadPreference if a pair
-    names an image that it does not hold.
+    the number format is not the one that sampled it, or if its tensors are not of that model's shapes; BadPreference or
+    BadReward if its pairs or scores are not of its images.
     """
     trajectory = Trajectory.load(group.path, group.sha256)
-    pair_tensors(group, trajectory, denoiser.device)
+    check_known(group, len(trajectory.latents))
     header = trajectory.header
     here = tuple(denoiser.transition(header.params).steps)
     stored = str(trajectory.latents.dtype).removeprefix("torch.")
@@ -150,12 +166,14 @@ def check_sampled_by(denoiser: Denoiser, group: TrainingGroup, told: Conditionin
     if (held := {"latents": tuple(trajectory.latents.shape[2:]), **conditioning}) != wanted:
         wrong = sorted(name for name in held.keys() | wanted.keys() if held.get(name) != wanted.get(name))
         raise BadTrajectory(f"{group.path} holds {', '.join(wrong)} of other shapes than the loaded model's.")
-    return tuple(trajectory.trainable_steps)
+    return header
 
 
 def identity_of(groups: Sequence[TrainingGroup], params: TrainingParams, start: str, reference: str) -> str:
-    """SHA-256 of what a round is: its parameters, where it starts, its reference, its groups in order and their pairs."""
+    """SHA-256 of what a round is: its parameters, where it starts, its reference, its groups in order and what is known of
+    their images."""
     digest = hashlib.sha256(f"{params.model_dump_json()} {start} {reference}".encode())
     for group in groups:
-        digest.update(f"{group.path.name} {group.sha256} {list(group.pairs)}\n".encode())
+        scores = None if group.scores is None else [float(score) for score in group.scores]
+        digest.update(f"{group.path.name} {group.sha256} {list(group.pairs)} {scores}\n".encode())
     return digest.hexdigest()

@@ -47,6 +47,11 @@ class Header:
     dtype: str
     batch_size: int
 
+    @property
+    def trainable_steps(self) -> list[int]:
+        """Indices of the steps that have a density (sigma > 0)."""
+        return [k for k, step in enumerate(self.steps) if step.sigma > 0]
+
     def to_json(self) -> str:
         values = {**vars(self), "params": self.params.model_dump(), "steps": [list(vars(s).values()) for s in self.steps]}
         return json.dumps({"format": FORMAT, **values})
@@ -103,7 +108,7 @@ class Trajectory:
     @property
     def trainable_steps(self) -> list[int]:
         """Indices of the steps that have a density (sigma > 0)."""
-        return [k for k, step in enumerate(self.header.steps) if step.sigma > 0]
+        return self.header.trainable_steps
 
     def save(self, path: Path) -> str:
         """Write the file, whole or not at all; return its SHA-256.

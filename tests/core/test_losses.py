@@ -11,6 +11,7 @@ from d3po_core.losses import (
     ddpo_loss,
     dpok_loss,
     gaussian_kl,
+    gaussian_kl_each,
     kl_estimate,
     pair_accuracy,
     preferred_loss,
@@ -128,6 +129,9 @@ def test_the_exact_kl_is_that_of_two_normals() -> None:
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(mean, sigma), normal(reference, sigma)).mean()
     assert gaussian_kl(mean, reference, sigma).item() == pytest.approx(expected.item(), rel=1e-5)
+    of_each = normal(mean, sigma), normal(reference[:1], sigma)
+    expected = torch.distributions.kl_divergence(*of_each).mean(dim=(1, 2, 3)).float()
+    torch.testing.assert_close(gaussian_kl_each(mean, reference[:1], sigma), expected)
 
 
 ADVANTAGES = torch.tensor([2.0, -1.0, 0.5, -8.0], dtype=torch.float64)

@@ -33,7 +33,9 @@ def test_an_eta_without_a_density_is_refused(kind: type[Params], eta: float) -> 
         (TrainingParams, {"max_kl": float("inf")}),
         (TrainingParams, {"max_grad_norm": float("inf")}),
         (TrainingParams, {"weight_decay": float("inf")}),
-        (TrainingParams, {"algorithm": "ddpo"}),
+        (TrainingParams, {"algorithm": "ppo"}),
+        (TrainingParams, {"ratio_clip": 0}),
+        (TrainingParams, {"algorithm": "ddpo", "reference": "base"}),
         (DuelParams, {"seeds": []}),
     ],
 )
@@ -45,7 +47,8 @@ def test_impossible_values_and_unknown_names_are_refused(kind: type[Params], val
 def test_a_round_that_says_nothing_is_the_published_one_but_for_its_timesteps() -> None:
     params = TrainingParams()
     assert (params.learning_rate, params.adam_epsilon, params.weight_decay, params.max_grad_norm) == (3e-5, 1e-8, 1e-4, 1.0)
-    assert (params.beta, params.clip, params.lora_rank) == (0.1, 0.1, 4)
+    assert (params.algorithm, params.beta, params.clip, params.lora_rank) == ("d3po", 0.1, 0.1, 4)
+    assert (params.ratio_clip, params.max_advantage, params.kl_weight, params.reward_beta) == (1e-4, 5, 0.01, 0.2)
     assert (params.timesteps_per_update, params.max_kl) == (None, None)
     assert (params.timestep_fraction, params.step_weighting) == (0.8, "sensitivity")
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from d3po_core.errors import BadPreference
-from d3po_core.preferences import Pair, Preference, pairs_from, wins_of
+from d3po_core.preferences import Pair, Preference, pairs_from, scores_of, wins_of
 
 
 def test_the_best_image_beats_every_other_one() -> None:
@@ -71,3 +71,19 @@ def test_an_image_that_is_not_there_is_refused(preference: Preference) -> None:
 def test_an_outcome_without_its_choice_is_refused(preference: Preference) -> None:
     with pytest.raises(BadPreference, match="needs its best image or its ranking"):
         pairs_from([preference], 3)
+
+
+def test_scores_are_the_share_of_comparisons_that_an_image_won() -> None:
+    assert scores_of([Pair(2, 0), Pair(2, 1), Pair(0, 1)], 4) == [0.5, 0.0, 1.0, 0.5]  # nobody compared the last one
+    votes = [Preference("best", best=0), Preference("best", best=1), Preference("best", best=1)]
+    assert scores_of(pairs_from(votes, 2), 2) == pytest.approx([1 / 3, 2 / 3])
+    assert scores_of([], 2) == [0.5, 0.5]
+
+
+def test_scores_order_images_as_the_rankings_of_several_people_do() -> None:
+    rng = random.Random(1)
+    for _ in range(50):
+        ranking = rng.sample(range(5), 5)
+        scores = scores_of(pairs_from([Preference("ranking", ranking=ranking)] * 3, 5), 5)
+        assert sorted(range(5), key=lambda i: -scores[i]) == ranking
+        assert [scores[i] for i in ranking] == pytest.approx([1, 0.75, 0.5, 0.25, 0])

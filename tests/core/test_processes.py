@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from d3po_core import training
-from d3po_core.checkpoint import MANIFEST
+from d3po_core.checkpoint import MANIFEST, STATISTICS
 from d3po_core.denoisers import Denoiser
 from d3po_core.denoisers.base import WEIGHTS
 from d3po_core.plan import TrainingGroup
@@ -41,35 +42,48 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.mark.parametrize("after", [1, 5, 8])
+SCORES = [[3.0, 8.0, -1.0], [5.0, 2.0, 4.5]]
+
+
+@pytest.mark.parametrize(("algorithm", "after"), [("d3po", 1), ("d3po", 5), ("d3po", 8), ("ddpo", 5), ("dpok", 5)])
 def test_a_killed_process_is_continued_to_the_weights_of_an_undisturbed_one(
-    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, after: int
+    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, algorithm: str, after: int
 ) -> None:
-    params = TRAINING.model_copy(update={"ema_decay": 0.9, "timesteps_per_update": 1})
+    params = TRAINING.model_copy(update={"ema_decay": 0.9, "timesteps_per_update": 1, "algorithm": algorithm, "kl_weight": 5.0})
+    groups = [replace(group, scores=scores) for group, scores in zip(sampled.stored, SCORES, strict=True)]
     out = tmp_path / "killed"
-    killed = run(*CHILD, write_job(tmp_path / "job.json", tiny_model, sampled.stored, params, out=out, kill_after=after))
+    killed = run(*CHILD, write_job(tmp_path / "job.json", tiny_model, groups, params, out=out, kill_after=after))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert killed.stdout.split() == [str(update) for update in range(1, after + 1)]
     seen: list[int] = []
-    train_round(denoiser, sampled.stored, params, out, observe=lambda update, total, values: seen.append(update))
+    train_round(denoiser, groups, params, out, observe=lambda update, total, values: seen.append(update))
     assert seen == list(range(after + 1, 9))
-    train_round(denoiser, sampled.stored, params, tmp_path / "whole")
-    for name in (WEIGHTS, MANIFEST):
+    train_round(denoiser, groups, params, tmp_path / "whole")
+    for name in (WEIGHTS, MANIFEST, *([STATISTICS] if algorithm != "d3po" else [])):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL needs two CUDA devices, and they are not here")
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=TWO_GPUS)])
+@pytest.mark.parametrize(
+    ("algorithm", "device"), [("d3po", "cpu"), pytest.param("d3po", "cuda", marks=TWO_GPUS), ("ddpo", "cpu"), ("dpok", "cpu")]
+)
 def test_two_processes_have_the_gradient_of_one_and_end_bit_equal(
-    denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+    denoiser: Denoiser,
+    tiny_model: Path,
+    sampled: Sampled,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    device: str,
 ) -> None:
     """Three groups, two at a time, three of four timesteps at a time: shares of 3+3, 1+1, 1+2 and 0+1 items. Models on the CPU
     make it gloo, on CUDA NCCL."""
     third = TrainingGroup(sampled.stored[0].path, sampled.stored[0].sha256, [Pair(2, 0), Pair(2, 1, 0.25)])
-    groups = [*sampled.stored, third]
-    params = TRAINING.model_copy(update={"groups_per_update": 2, "timesteps_per_update": 3})
+    groups = [replace(g, scores=s) for g, s in zip([*sampled.stored, third], [*SCORES, [-2.0, 0.5, 6.0]], strict=True)]
+    options = {"groups_per_update": 2, "timesteps_per_update": 3, "algorithm": algorithm, "ratio_clip": 0.1, "kl_weight": 5.0}
+    params = TRAINING.model_copy(update=options)
     out = tmp_path / "shared" / "checkpoint"
     job = write_job(tmp_path / "job.json", tiny_model, groups, params, out=out, record=tmp_path, device=device)
     shared = run(*LAUNCH, "--main_process_port", str(free_port()), *CHILD, job)

@@ -24,7 +24,7 @@ from d3po_core.preferences import Pair
 def write_job(path: Path, model: Path, groups: list[TrainingGroup], params: TrainingParams, **more: Any) -> Path:
     """more: out, kill_after (SIGKILL itself after that update), record (a folder for every process's gradients and weights),
     device ("cuda": each process takes its own)."""
-    rows = [(str(group.path), group.sha256, [asdict(pair) for pair in group.pairs]) for group in groups]
+    rows = [(str(group.path), group.sha256, [asdict(pair) for pair in group.pairs], group.scores) for group in groups]
     path.write_text(json.dumps({"model": model, "groups": rows, "params": params.model_dump(), **more}, default=str))
     return path
 
@@ -45,7 +45,9 @@ def main(job: dict[str, Any]) -> None:
     round_state.SAVE_EVERY_SECONDS, round_state.LARGEST_SHARE = -1, float("inf")
     device = str(PartialState().device) if job.get("device") == "cuda" else "cpu"
     denoiser = load_denoiser(job["model"], device=device)
-    groups = [TrainingGroup(Path(path), sha256, [Pair(**pair) for pair in pairs]) for path, sha256, pairs in job["groups"]]
+    groups = [
+        TrainingGroup(Path(path), sha, [Pair(**pair) for pair in pairs], scores) for path, sha, pairs, scores in job["groups"]
+    ]
 
     def observe(update: int, total: int, values: dict[str, float]) -> None:
         print(update, flush=True)
