@@ -64,8 +64,9 @@ def sample(
 
 def train(
     project: ProjectName = None,
-    beta: Annotated[float | None, typer.Option(help="Inverse temperature of the preference model.")] = None,
-    clip: Annotated[float | None, typer.Option(help="eps: bounds of the log-ratio.")] = None,
+    algorithm: Annotated[str | None, typer.Option(help="d3po, ddpo, dpok, rwr or sft.")] = None,
+    beta: Annotated[float | None, typer.Option(help="d3po: inverse temperature of the preference model.")] = None,
+    clip: Annotated[float | None, typer.Option(help="d3po, eps: bounds of the log-ratio.")] = None,
     learning_rate: Annotated[float | None, typer.Option()] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     lora_rank: Annotated[int | None, typer.Option()] = None,
@@ -73,7 +74,7 @@ def train(
     watch: Watch = True,
 ) -> None:
     """Train the current policy on the votes counted so far."""
-    given = _given(beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank)
+    given = _given(algorithm=algorithm, beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank)
 
     def request(session: Session, by: User, chosen: Project) -> Round:
         return rounds.request_training_round(session, by, chosen, parse(TrainingParams, given), votes)

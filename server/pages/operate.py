@@ -18,7 +18,7 @@ from server.models import Project, User
 from server.pages import live, overview
 from server.pages.estimates import sentence
 from server.pages.expectation import expectation
-from server.pages.training_fields import TRAINING_FIELDS
+from server.pages.training_fields import ALGORITHMS, TRAINING_FIELDS
 from server.pages.visit import Visit, Visiting
 from server.pages.win_rates import win_rates
 
@@ -50,7 +50,7 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
     return visit.page(
         "operate.html", project, section="operate", **changing, checkpoints=known,
         challenger=challenger, opponent=by_id.get(challenger.parent_id or "") if challenger else None,
-        training_fields=TRAINING_FIELDS, training=launching.training_of(project, current).model_dump(),
+        training_fields=TRAINING_FIELDS, algorithms=ALGORITHMS, training=launching.training_of(project, current).model_dump(),
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},

@@ -85,7 +85,7 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "by": by.name if by else "",
         "duel": _duel(session, row) if row.kind == "duel" else None,
         "has_log": bool(_logs(row, get_storage(get_settings()))),
-        "charts": charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv"),
+        "charts": charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv", row.params.get("algorithm", "d3po")),
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "waiting": waiting,
         "closed": closed,

@@ -9,6 +9,13 @@ from d3po_core.params import TrainingParams
 from server.pages.wording import LABELS
 
 SHOWN = ("beta", "clip", "learning_rate", "epochs", "lora_rank", "timesteps_per_update")
+ALGORITHMS = {
+    "d3po": "D3PO",
+    "ddpo": "DDPO, on the share of comparisons won",
+    "dpok": "DPOK, on the share of comparisons won",
+    "rwr": "reward-weighted regression, on the share of comparisons won",
+    "sft": "fine-tuning on the preferred",
+}
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ COIN_LOSS = 0.69315
 NOTHING_CLEAR = "No clear change: these votes are too few, or too much at odds, to be learned in one round."
 
 
-def charts(metrics: Sequence[Metric], csv: str) -> list[Chart]:
+def charts(metrics: Sequence[Metric], csv: str, algorithm: str = "d3po") -> list[Chart]:
     """Loss, pair accuracy and log-ratio by optimizer step; a chart whose values were not logged is left out."""
-    plots = [_loss, _pair_accuracy, _log_ratio]
+    plots = [_d3po_loss if algorithm == "d3po" else _loss, _pair_accuracy, _log_ratio]
     return [chart for plot in plots if (chart := plot(metrics, csv)) is not None]
 
 
@@ -44,7 +44,7 @@ def _ends(values: Sequence[float]) -> Ends:
     return Ends(fmean(first), fmean(last), errors[1], hypot(*errors))
 
 
-def _loss(metrics: Sequence[Metric], csv: str) -> Chart | None:
+def _d3po_loss(metrics: Sequence[Metric], csv: str) -> Chart | None:
     ways = {-1: "It falls: the votes are being learned.", 1: "It rises: the round went astray.", 0: NOTHING_CLEAR}
 
     def caption(ends: Ends) -> str:
@@ -52,6 +52,16 @@ def _loss(metrics: Sequence[Metric], csv: str) -> Chart | None:
         return f"{means} {ways[ends.change]}"
 
     return _draw(_by_value(metrics, "loss"), csv, "Loss", "loss (nats a pair)", caption)
+
+
+def _loss(metrics: Sequence[Metric], csv: str) -> Chart | None:
+    """Of an algorithm whose loss starts near zero in every update, whatever was learned before."""
+
+    def caption(ends: Ends) -> str:
+        means = f"Mean {ends.first:.5f} in the first third, {ends.last:.5f} in the last."
+        return f"{means} Whether anything was learned is in the pair accuracy."
+
+    return _draw(_by_value(metrics, "loss"), csv, "Loss", "loss", caption)
 
 
 def _pair_accuracy(metrics: Sequence[Metric], csv: str) -> Chart | None:

@@ -63,6 +63,17 @@ def test_noise_is_not_called_learning() -> None:
     assert "not told apart from chance" in accuracy.caption
 
 
+def test_a_loss_that_has_no_coin_to_compare_with_is_not_judged() -> None:
+    rows = [{"loss": step / 1000, "pair_accuracy": 0.6, "log_ratio_mean": 0.01, "log_ratio_std": 0.02} for step in range(20)]
+
+    loss, accuracy, _ = charts(logged(rows), "/metrics.csv", "ddpo")
+
+    assert loss.caption == (
+        "Mean 0.00250 in the first third, 0.01650 in the last. Whether anything was learned is in the pair accuracy."
+    )
+    assert "The policy agrees with the votes" in accuracy.caption
+
+
 def test_a_long_training_is_drawn_with_few_points() -> None:
     [chart] = charts(logged([{"loss": 0.7}] * 2_345), "/metrics.csv")
 

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import get_args
+
 from sqlalchemy import func, select
 
+from d3po_core.params import TrainingParams
 from server.db import read_scope
 from server.models import Base, Checkpoint, Job, Project, Round, State, User
 from tests import factories
@@ -77,6 +80,26 @@ def test_training_takes_its_settings_from_the_form(project: Project, alice: User
 
     row = newest()
     assert (row.kind, row.params["learning_rate"], row.params["epochs"], row.params["pairs"]) == ("training", 0.002, 2, 2)
+    assert row.params["algorithm"] == "d3po"
+
+
+def test_the_form_offers_every_algorithm_and_the_round_takes_the_chosen_one(
+    project: Project, alice: User, bob: User, browse: Browse
+) -> None:
+    known = get_args(TrainingParams.model_fields["algorithm"].annotation)
+    factories.vote(factories.task(project), bob)
+    browser = browse(alice)
+    form = browser.get(f"/p/{project.id}").text
+    assert [name for name in known if f'<option value="{name}"' in form] == [*known]
+    assert '<option value="d3po" selected>' in form
+
+    refused = browser.post(f"/p/{project.id}/training-rounds", algorithm="ddpo", epochs="0")
+    assert (refused.status_code, '<option value="ddpo" selected>' in refused.text) == (422, True)
+    browser.post(f"/p/{project.id}/training-rounds", algorithm="ddpo")
+
+    assert (newest().params["algorithm"], newest().params["ratio_clip"]) == ("ddpo", 1e-4)
+    refused = browser.post(f"/p/{project.id}/training-rounds", algorithm="ppo")
+    assert "Method must be" in refused.text
 
 
 def test_a_duel_is_the_current_checkpoint_against_its_parent(project: Project, alice: User, browse: Browse) -> None:

@@ -145,6 +145,7 @@ def test_prompts_come_from_a_file_too(d3po: D3po, project: Project, tmp_path: Pa
 def test_bad_values_are_the_same_sentences_as_everywhere(d3po: D3po, project: Project) -> None:
     assert d3po("sample", "--steps", "0")[2].startswith("num_inference_steps must be at least 1, you sent 0.")
     assert d3po("sample", "--eta", "2")[2].startswith("eta must be at most 1, you sent 2.")
+    assert d3po("train", "--algorithm", "ppo")[2].startswith("algorithm must be 'd3po', 'ddpo', 'dpok', 'rwr' or 'sft'")
     assert d3po("train")[2].startswith("There are 0 usable pairs to train on")
     assert d3po("duel")[2].startswith("A duel needs two different checkpoints")
     assert d3po("sample", "Other")[2].startswith("There is no project called Other.")
@@ -153,12 +154,13 @@ def test_bad_values_are_the_same_sentences_as_everywhere(d3po: D3po, project: Pr
 def test_train_and_duel_enqueue(d3po: D3po, session: Session, project: Project) -> None:
     factories.vote(factories.task(project), factories.annotator(project))
     factories.commit()
-    assert d3po("train", "--beta", "0.5", "--no-watch")[0] == 0
+    assert d3po("train", "--algorithm", "dpok", "--beta", "0.5", "--no-watch")[0] == 0
     factories.checkpoint(project)
     factories.commit()
     assert d3po("duel", "--prompt", "a cat", "--seed", "1", "--seed", "2", "--no-watch")[0] == 0
     launched = {job.kind: session.get_one(Round, job.round_id).params for job in session.scalars(select(Job))}
-    assert (launched["train"]["beta"], launched["duel"]["seeds"], launched["duel"]["items"]) == (0.5, [1, 2], 2)
+    assert (launched["train"]["algorithm"], launched["train"]["beta"]) == ("dpok", 0.5)
+    assert (launched["duel"]["seeds"], launched["duel"]["items"]) == ([1, 2], 2)
 
 
 @pytest.mark.parametrize(("state", "status", "told"), [("done", 0, ""), ("failed", 1, "The model folder is missing.")])

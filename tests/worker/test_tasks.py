@@ -142,6 +142,22 @@ def test_a_trained_checkpoint_has_a_gallery_that_asks_for_no_vote(
     assert len(rows(select(Task))) == len(groups_of(sample_round))
 
 
+@pytest.mark.parametrize("algorithm", ["ddpo", "dpok", "rwr", "sft"])
+def test_every_algorithm_trains_on_peoples_votes(
+    session: Session, training_round: Round, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    monkeypatch.setattr(launch, "train", train_here)
+    monkeypatch.setattr(tasks, "GALLERY_PROMPTS", 1)
+    training_round.params = training_round.params | {"algorithm": algorithm}
+    factories.commit()
+    tasks.train(jobs_of(training_round)[0].id)
+    assert ended(training_round) == (State.DONE, "")
+    made = one(select(Checkpoint).where(Checkpoint.round_id == training_round.id))
+    assert (made.manifest["params"]["algorithm"], made.manifest["pairs"]) == (algorithm, 3)
+    remembered = (storage().checkpoint(made.key) / "prompt_statistics.json").exists()
+    assert remembered is (algorithm in ("ddpo", "dpok"))
+
+
 def test_training_that_broke_in_the_gallery_keeps_its_checkpoint(training_round: Round, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "train", train_here)
     [job] = jobs_of(training_round)
