@@ -218,7 +218,7 @@ class TestTrainingRounds:
         refused = client.post(f"/api/v1/projects/{project.id}/training-rounds", json={}, headers=boss)
         assert (refused.status_code, refused.json()["detail"]) == (
             422,
-            "There are 0 usable pairs to train on: 2 vote(s) count on images that the base model drew (1 tie(s), 1 all bad). "
+            "There are 0 usable pairs to train on: 2 vote(s) count on images that the base model drew (1 tie, 1 all bad). "
             "Sample a round, pick the better image in some groups, then train.",
         )
 
