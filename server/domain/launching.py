@@ -174,7 +174,8 @@ def _refuse_second_training(session: Session, project: Project) -> None:
 
 def _no_pairs(usable: pairs.Usable, policy: str) -> str:
     lost = f" ({usable.lost})" if usable.lost else ""
+    counted = "1 vote counts" if usable.votes == 1 else f"{usable.votes} votes count"
     return (
-        f"There are 0 usable pairs to train on: {usable.votes} vote(s) count on images that {policy} drew{lost}. "
+        f"There are 0 usable pairs to train on: {counted} on images that {policy} drew{lost}. "
         "Sample a round, pick the better image in some groups, then train."
     )

@@ -142,7 +142,7 @@ def _kept(session: Session, round_: Round) -> str:
         made = session.scalar(select(Checkpoint).where(Checkpoint.round_id == round_.id))
         return f"Checkpoint {made.number} is kept{_use(session, made)}, and so are the votes." if made else "The votes are kept."
     groups = session.scalar(select(func.count()).where(Group.round_id == round_.id)) or 0
-    return f"{groups} of {_total(round_)} group(s) are finished and kept."
+    return f"{groups} of {_total(round_)} groups are finished and kept."
 
 
 def _use(session: Session, made: Checkpoint) -> str:

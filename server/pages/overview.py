@@ -110,7 +110,7 @@ def suggest(seen: Overview) -> Suggestion:
     newest = max(seen.latest.values(), key=lambda row: row.number, default=None)
     training, project_url = seen.latest.get("training"), f"/p/{seen.project.id}"
     if newest and newest.state == State.FAILED:
-        return Suggestion(f"retry {title(newest)}", action=f"/rounds/{newest.id}/retry")
+        return Suggestion(f"retry {title(newest)}", action=f"/rounds/{newest.id}/retry", note=seen.progress[newest.id].message)
     if training and training.state in ACTIVE:
         return _wait_for_training(seen, training)
     if seen.waiting and not _is_enough(seen):
@@ -137,7 +137,7 @@ def _is_enough(seen: Overview) -> bool:
 
 def _wanted(seen: Overview) -> str:
     if seen.duel and seen.duel.waiting:
-        return f"{_count(seen.duel.waiting, 'comparison')} of them decide the duel."
+        return f"{seen.duel.waiting} of them decide the duel."
     return f"{seen.fresh.groups} of {ENOUGH_GROUPS} groups for the next training round."
 
 

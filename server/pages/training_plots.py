@@ -12,7 +12,7 @@ from server.pages.charts import Chart, Point, draw
 
 MOST_POINTS = 40
 COIN_LOSS = 0.69315
-NOTHING_CLEAR = "No clear change: these votes are too few, or too much at odds, to be learned in one round."
+NOTHING_CLEAR = "No clear change within the round: a duel tells whether it helped."
 
 
 def charts(metrics: Sequence[Metric], csv: str, algorithm: str = "d3po") -> list[Chart]:
@@ -68,7 +68,7 @@ def _pair_accuracy(metrics: Sequence[Metric], csv: str) -> Chart | None:
     def caption(ends: Ends) -> str:
         told = f"Pairs ordered as people did: {ends.first * 100:.0f} % in the first third, {ends.last * 100:.0f} % in the last."
         agrees = ends.last - 2 * ends.last_error > 0.5
-        return f"{told} {'The policy agrees with the votes.' if agrees else 'That is not told apart from chance.'}"
+        return f"{told} {'The policy agrees with the votes.' if agrees else 'Not told apart from chance within the round.'}"
 
     return _draw(_by_value(metrics, "pair_accuracy"), csv, "Pair accuracy", "share of pairs", caption, reference=0.5, span=(0, 1))
 

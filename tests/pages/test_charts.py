@@ -60,7 +60,7 @@ def test_noise_is_not_called_learning() -> None:
     loss, accuracy = charts(logged(rows), "/metrics.csv")
 
     assert "No clear change" in loss.caption
-    assert "not told apart from chance" in accuracy.caption
+    assert "Not told apart from chance" in accuracy.caption
 
 
 def test_a_loss_that_has_no_coin_to_compare_with_is_not_judged() -> None:

@@ -85,9 +85,12 @@ def test_training_is_waited_for(session: Session, project: Project) -> None:
 
 def test_a_failure_comes_first(session: Session, project: Project) -> None:
     factories.task(project)
-    row = factories.round_(project, "training", state=State.FAILED)
+    row = factories.round_(project, "training", state=State.FAILED, message="The disk is full. Free 2 GB.")
 
-    assert suggest(session, project) == Suggestion(f"retry training round {row.number}", action=f"/rounds/{row.id}/retry")
+    found = suggest(session, project)
+
+    assert (found.label, found.action) == (f"retry training round {row.number}", f"/rounds/{row.id}/retry")
+    assert found.note == "The disk is full. Free 2 GB."
 
 
 def test_a_new_checkpoint_duels(session: Session, project: Project) -> None:

@@ -45,7 +45,7 @@ def test_a_sample_round(disk: Disk, sample_round: Round, alice: User, storage: S
     assert (state, message) == (
         State.FAILED,
         f"The disk that holds {settings.data_dir} is full. Free some space first. "
-        "1 of 3 group(s) are finished and kept. Retry runs the rest.",
+        "1 of 3 groups are finished and kept. Retry runs the rest.",
     )
     [kept] = groups_of(sample_round)
     assert_whole(storage, kept)

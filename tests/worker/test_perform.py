@@ -124,7 +124,7 @@ def test_a_full_disk_fails_the_round_with_a_sentence_and_keeps_its_groups(
     state, message = ended(sample_round)
     assert state == State.FAILED
     assert message.startswith(f"The disk that holds {get_settings().data_dir} is full. Free some space first.")
-    assert "1 of 3 group(s) are finished and kept" in message
+    assert "1 of 3 groups are finished and kept" in message
     assert [group.position for group in groups_of(sample_round)] == [0]
     assert now_stored(second).failures == 1
 

@@ -4,7 +4,7 @@ import { forget, isFree, keyOf, keys, remap } from "./keys.js";
 
 export function offer(panel) {
   for (const place of panel.querySelectorAll("dt [data-key]")) place.replaceWith(button(place.dataset.key, place.closest("dt").nextElementSibling));
-  const reset = Object.assign(document.createElement("button"), { type: "button", className: "quiet", textContent: "Give every verb its first key again" });
+  const reset = Object.assign(document.createElement("button"), { type: "button", className: "quiet first-keys", textContent: "Give every key its first meaning again" });
   reset.addEventListener("click", () => (forget(), write()));
   panel.querySelector("dl").after(reset);
   write();

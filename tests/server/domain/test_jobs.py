@@ -155,7 +155,7 @@ def test_a_broken_job_gets_three_attempts_and_then_says_why(job: Job) -> None:
             jobs.fail(session, claim, f"Attempt {attempt} broke.", retry=True)
     assert (stored(job).state, stored(job).failures, stored(job).error) == (State.FAILED, 3, "Attempt 3 broke.")
     assert round_of(job).state == State.FAILED
-    assert round_of(job).message.startswith("Attempt 3 broke. 0 of 1 group(s) are finished and kept.")
+    assert round_of(job).message.startswith("Attempt 3 broke. 0 of 1 groups are finished and kept.")
     assert swept() == []
 
 

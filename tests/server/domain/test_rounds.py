@@ -52,7 +52,7 @@ def test_a_failed_round_says_what_happened_what_was_kept_and_what_to_do(session:
     round_ = with_jobs(project, "failed", "failed", "done")
     factories.group(project, round_id=round_.id)
     rounds.settle(session, round_)
-    assert round_.message == "The model folder is missing. 1 of 3 group(s) are finished and kept. Retry runs the rest."
+    assert round_.message == "The model folder is missing. 1 of 3 groups are finished and kept. Retry runs the rest."
 
 
 def test_retry_clears_the_message_and_gives_new_attempts(session: Session, project: Project) -> None:
