@@ -230,6 +230,19 @@ class TestTrainingRounds:
         refused = client.post(path, json={}, headers=boss)
         assert (refused.status_code, "is training this project already" in refused.json()["detail"]) == (409, True)
 
+    def test_another_algorithm_learns_from_the_same_votes(self, client: TestClient, project: Project, boss: Any) -> None:
+        factories.vote(factories.task(project), factories.annotator(project))
+        factories.commit()
+        path = f"/api/v1/projects/{project.id}/training-rounds"
+        refused = client.post(path, json={"algorithm": "ddpo", "reference": "base"}, headers=boss)
+        assert (refused.status_code, refused.json()["detail"]) == (
+            422,
+            "The request asks for reference base, which only d3po takes; ddpo compares with the policy that sampled, so set "
+            "reference to sampler.",
+        )
+        made = client.post(path, json={"algorithm": "ddpo", "ratio_clip": 1e-3}, headers=boss).json()
+        assert (made["params"]["algorithm"], made["params"]["ratio_clip"], made["params"]["pairs"]) == ("ddpo", 1e-3, 2)
+
     @pytest.mark.parametrize("votes", ["some", {"round_ids": []}, 3])
     def test_which_votes_must_be_said_clearly(self, client: TestClient, project: Project, boss: Any, votes: Any) -> None:
         refused = client.post(f"/api/v1/projects/{project.id}/training-rounds", json={"votes": votes}, headers=boss)
