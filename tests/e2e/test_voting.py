@@ -65,6 +65,13 @@ def loaded(page: Page) -> str:
     return page.locator("#prompt").inner_text()
 
 
+def held_ahead(page: Page) -> None:
+    """Waits until the images of the next groups are here too, and decoded: four groups of three are held."""
+    loads = "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('/images/'))"
+    until(page, f"new Set({loads}).size === 12")
+    page.wait_for_timeout(200)
+
+
 def image_ids(page: Page) -> list[str]:
     return page.eval_on_selector_all(".pick", "(picks) => picks.map((pick) => pick.value)")
 
@@ -89,9 +96,7 @@ def test_the_next_group_is_painted_without_waiting_for_the_server(
 ) -> None:
     page = visitor(bob).open(path)
     prompts = [loaded(page)]
-    loads = "performance.getEntriesByType('resource').map(({ name }) => name).filter((name) => name.includes('/images/'))"
-    until(page, f"new Set({loads}).size === 12")
-    page.wait_for_timeout(200)
+    held_ahead(page)
     page.route("**/api/**", lambda route: None)  # from here on nothing is answered
 
     for _ in range(3):
@@ -290,10 +295,11 @@ def test_a_held_key_votes_once(tasks: dict[str, Any], path: str, bob: User, visi
 def test_votes_survive_a_lost_network_and_a_reload(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
     page = visitor(bob).open(path)
     loaded(page)
-    page.wait_for_timeout(500)
+    held_ahead(page)
     down = re.compile(r"/api/v1/(tasks|votes|projects)/")
     page.route(down, lambda route: route.abort())
     page.keyboard.press("1")
+    loaded(page)
     page.keyboard.press("2")
     expect(page.locator("#notices")).to_contain_text("2 votes are kept on this device")
     assert votes() == []
