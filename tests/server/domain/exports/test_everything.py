@@ -7,7 +7,9 @@ import json
 import shutil
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -48,6 +50,16 @@ def rezipped(data: bytes, changed: dict[str, bytes | None]) -> bytes:
             if content is not None:
                 new.writestr(info, content)
     return out.getvalue()
+
+
+def forged(data: bytes, table: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> bytes:
+    """The export with other rows of a table, and sums that are right."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        found = [json.loads(line) for line in archive.read(f"rows/{table}.jsonl").splitlines()]
+        manifest = json.loads(archive.read("manifest.json"))
+    lines = b"".join(map(rows.to_line, change(found)))
+    manifest["rows"][table] = everything._facts(io.BytesIO(lines))
+    return rezipped(data, {f"rows/{table}.jsonl": lines, "manifest.json": json.dumps(manifest).encode()})
 
 
 @on_both_databases
@@ -216,15 +228,10 @@ def test_rows_of_another_project_are_refused(
     empty(engine, storage)
     victim = factories.task(factories.project())
     session.commit()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        lines = archive.read("rows/votes.jsonl").splitlines(keepends=True)
-        manifest = json.loads(archive.read("manifest.json"))
-    smuggled = json.loads(lines[0]) | {"id": "11111111-1111-4111-8111-111111111111", "task_id": victim.id, "supersedes": None}
-    lines.append(rows.to_line(smuggled))
-    manifest["rows"]["votes"] = everything._facts(io.BytesIO(b"".join(lines)))
-    changed = {"rows/votes.jsonl": b"".join(lines), "manifest.json": json.dumps(manifest).encode()}
+    smuggled = {"id": "11111111-1111-4111-8111-111111111111", "task_id": victim.id, "supersedes": None}
+    broken = forged(data, "votes", lambda votes: [*votes, votes[0] | smuggled])
     with pytest.raises(Invalid, match="Some rows of votes belong to another project"):
-        imported(session, storage, in_file(rezipped(data, changed), tmp_path))
+        imported(session, storage, in_file(broken, tmp_path))
     session.rollback()
     assert session.scalar(select(func.count()).select_from(Vote)) == 0
 
@@ -236,14 +243,9 @@ def test_keys_that_lead_out_of_the_data_folder_are_refused(
     session.rollback()
     session.expunge_all()
     empty(engine, storage)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        lines = [json.loads(line) for line in archive.read("rows/groups.jsonl").splitlines()]
-        manifest = json.loads(archive.read("manifest.json"))
-    changed = b"".join(rows.to_line(line | {"trajectory_key": "../../escaped"}) for line in lines)
-    manifest["rows"]["groups"] = everything._facts(io.BytesIO(changed))
-    told = {"rows/groups.jsonl": changed, "manifest.json": json.dumps(manifest).encode()}
+    broken = forged(data, "groups", lambda groups: [group | {"trajectory_key": "../../escaped"} for group in groups])
     with pytest.raises(Invalid, match="is not a storage key"):
-        imported(session, storage, in_file(rezipped(data, told), tmp_path))
+        imported(session, storage, in_file(broken, tmp_path))
 
 
 def test_memory_stays_the_same_however_large_the_files(session: Session, storage: Storage, project: Project) -> None:
