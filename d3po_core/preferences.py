@@ -3,11 +3,13 @@
 n_ij votes say that image i beats image j. One pair for every {i, j} with a margin, oriented by the majority, weighted
 |n_ij - n_ji| / (n_ij + n_ji). A zero margin is lost signal and gives no pair; ties, all_bad and skip give none.
 
-Algorithms that learn from scores take those that the pairs leave: the share of its comparisons that an image won.
+Algorithms that learn from scores take the ratings, where every preference rates images with a number, else those that the
+pairs leave: the share of its comparisons that an image won.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,12 +24,14 @@ NO_PAIRS = frozenset({"tie", "all_bad", "skip"})
 class Preference:
     """One person's outcome for one group; images are named by their position 0..N-1.
 
-    outcome: best (`best` beats the rest), ranking (`ranking` lists positions, best first), tie, all_bad or skip.
+    outcome: best (`best` beats the rest), ranking (`ranking` lists positions, best first), rated (`ratings`, [N][R]: R numbers
+    an image, higher is better; an image beats another by Pareto dominance), tie, all_bad or skip.
     """
 
     outcome: str
     best: int | None = None
     ranking: tuple[int, ...] | list[int] | None = None
+    ratings: Sequence[Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,23 +46,45 @@ class Pair:
 def wins_of(preference: Preference, n_images: int) -> list[tuple[int, int]]:
     """All (winner, loser) that one preference states.
 
-    Raises BadPreference if it names an image outside 0..n_images-1, an image twice, or an unknown outcome.
+    Raises BadPreference if it names an image outside 0..n_images-1, an image twice, or an unknown outcome, or does not rate
+    each image with as many finite numbers.
     """
     if preference.outcome in NO_PAIRS:
         return []
+    if preference.outcome == "rated" and preference.ratings is not None:
+        return dominance(_checked(preference.ratings, n_images))
     if preference.outcome == "best" and preference.best is not None:
         ranking, rest = [preference.best], [i for i in range(n_images) if i != preference.best]
     elif preference.outcome == "ranking" and preference.ranking:
         ranking, rest = list(preference.ranking), []
     else:
         raise BadPreference(
-            f"A preference with outcome {preference.outcome!r} needs its best image or its ranking; it has neither."
+            f"A preference with outcome {preference.outcome!r} needs its best image, its ranking or its ratings; it has none."
         )
     unknown = [i for i in ranking if not 0 <= i < n_images]
     if unknown or len(set(ranking)) != len(ranking):
         raise BadPreference(f"A preference names the images {ranking}; the group has the images 0 to {n_images - 1}, each once.")
     ordered = [(winner, loser) for k, winner in enumerate(ranking) for loser in ranking[k + 1 :]]
     return ordered + [(winner, loser) for winner in ranking for loser in rest]
+
+
+def dominance(ratings: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
+    """All (winner, loser) by Pareto dominance, the D3PO paper's rule for several rewards: at least as good by each number, better
+    by one. ratings: [N][R]. One number alone orders the images."""
+    return [
+        (i, j)
+        for i, better in enumerate(ratings)
+        for j, worse in enumerate(ratings)
+        if all(a >= b for a, b in zip(better, worse, strict=True)) and any(a > b for a, b in zip(better, worse, strict=True))
+    ]
+
+
+def _checked(ratings: Sequence[Sequence[float]], n_images: int) -> Sequence[Sequence[float]]:
+    if len(ratings) != n_images or not ratings[0] or len({len(numbers) for numbers in ratings}) != 1:
+        raise BadPreference(f"Ratings of {n_images} images are as many rows of equally many numbers, not {list(ratings)}.")
+    if not all(math.isfinite(number) for numbers in ratings for number in numbers):
+        raise BadPreference(f"A rating is a finite number; these are {list(ratings)}.")
+    return ratings
 
 
 def pairs_from(preferences: Iterable[Preference], n_images: int) -> list[Pair]:
@@ -90,3 +116,12 @@ def scores_of(pairs: Sequence[Pair], n_images: int) -> list[float]:
         won[pair.chosen].append((1 + pair.weight) / 2)
         won[pair.rejected].append((1 - pair.weight) / 2)
     return [fmean(shares) if shares else 0.5 for shares in won]
+
+
+def mean_ratings(preferences: Iterable[Preference], n_images: int) -> list[float] | None:
+    """The mean rating of each image, [n_images], where every preference with a signal rates images with one number; else None."""
+    rated = [one for one in preferences if one.outcome != "skip"]
+    if not rated or any(one.outcome != "rated" or one.ratings is None or len(one.ratings[0]) != 1 for one in rated):
+        return None
+    columns = zip(*(_checked(one.ratings or (), n_images) for one in rated), strict=True)
+    return [fmean(numbers[0] for numbers in column) for column in columns]

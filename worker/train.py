@@ -48,7 +48,9 @@ def run(round_id: str, folder: Path, parent: Path | None, report: IO[str]) -> No
         round_ = session.get_one(Round, round_id)
         base_model = session.get_one(Project, round_.project_id).base_model
         rows = training_groups(session, round_)
-    groups = [TrainingGroup(storage().trajectory(row.trajectory_key), row.trajectory_sha256, row.pairs) for row in rows]
+    groups = [
+        TrainingGroup(storage().trajectory(row.trajectory_key), row.trajectory_sha256, row.pairs, row.scores) for row in rows
+    ]
 
     def observe(step: int, total: int, values: dict[str, Any]) -> None:
         _write(report, step=step, total=total, values=values, memory_bytes=gpu.peak_bytes())

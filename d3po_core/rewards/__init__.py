@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import Any
 
 from d3po_core.rewards.base import Reward, Scorer, stored_image
-from d3po_core.rewards.outcomes import dominance, preferences_of, weighted_sum
+from d3po_core.rewards.outcomes import rated
 from d3po_core.rewards.registry import KNOWN, PLUG_INS, load_reward, names
 
 _MEASURES = ("colourfulness", "compressibility", "jpeg_kilobytes")
 
 __all__ = [
-    "KNOWN", "PLUG_INS", "Reward", "Scorer", "colourfulness", "compressibility", "dominance", "jpeg_kilobytes", "load_reward",
-    "names", "preferences_of", "stored_image", "weighted_sum",
+    "KNOWN", "PLUG_INS", "Reward", "Scorer", "colourfulness", "compressibility", "jpeg_kilobytes", "load_reward", "names",
+    "rated", "stored_image",
 ]  # fmt: skip
 
 

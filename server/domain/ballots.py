@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic.config import JsonDict
 
 from server.errors import Invalid
 from server.models import Outcome, Task
 
+MAX_RATINGS = 16
 MAX_FLAGS = 20
 MAX_FLAG_CHARACTERS = 40
 EXAMPLE: JsonDict = {
@@ -41,9 +42,14 @@ class Ballot(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
 
     vote_id: VoteId = Field(description="A UUID made by the client; sending the same vote again is harmless.")
-    outcome: Literal["best", "ranking", "tie", "all_bad", "skip"]
+    outcome: Literal["best", "ranking", "rated", "tie", "all_bad", "skip"]
     best_image_id: str | None = Field(default=None, description="With outcome best: the image that beats the others.")
     ranking: list[str] | None = Field(default=None, max_length=64, description="With outcome ranking: all image ids, best first.")
+    ratings: dict[str, Annotated[list[FiniteFloat], Field(min_length=1, max_length=MAX_RATINGS)]] | None = Field(
+        default=None,
+        description="With outcome rated: for every image as many numbers, higher is better, such as 1 for good and 0 for bad. "
+        "One image beats another if it is at least as good by each number and better by one.",
+    )
     flags: dict[str, list[Annotated[str, Field(min_length=1, max_length=MAX_FLAG_CHARACTERS)]]] = Field(
         default={},
         description='Words about single images, {image_id: ["distorted", ...]}; the project offers some, others are taken too.',
@@ -55,7 +61,8 @@ class Ballot(BaseModel):
 
     def body_hash(self, task_id: str) -> str:
         """Equal for a vote that is sent again, whatever its times say; different for any other body."""
-        said = self.model_dump_json(exclude={"shown_at", "decided_at"})
+        unsaid = {"shown_at", "decided_at"} | ({"ratings"} if self.ratings is None else set())
+        said = self.model_dump_json(exclude=unsaid)
         return hashlib.sha256(f"{task_id}\n{said}".encode()).hexdigest()
 
 
@@ -66,9 +73,14 @@ def check(ballot: Ballot, task: Task) -> None:
         raise Invalid("best_image_id belongs to the outcome best, and to no other.")
     if (ballot.outcome == Outcome.RANKING) != bool(ballot.ranking):
         raise Invalid("ranking belongs to the outcome ranking, and to no other.")
+    if (ballot.outcome == Outcome.RATED) != bool(ballot.ratings):
+        raise Invalid("ratings belong to the outcome rated, and to no other.")
     _check_known(images, "best_image_id", [ballot.best_image_id] if ballot.best_image_id else [])
     _check_known(images, "flags", list(ballot.flags))
-    for field, listed in (("ranking", ballot.ranking), ("shown_order", ballot.shown_order)):
+    rated = ballot.ratings or {}
+    if len({len(numbers) for numbers in rated.values()}) > 1:
+        raise Invalid("ratings must have as many numbers for each image.")
+    for field, listed in (("ranking", ballot.ranking), ("ratings", list(rated)), ("shown_order", ballot.shown_order)):
         _check_known(images, field, listed or [])
         if listed and sorted(listed) != sorted(images):
             raise Invalid(f"{field} must list each of the {len(images)} images of this task once, you sent {len(listed)}.")

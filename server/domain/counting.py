@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from server.models import Group, Lease, Outcome, Round, Task, Vote, now
 
-SIGNAL = (Outcome.BEST, Outcome.RANKING, Outcome.TIE, Outcome.ALL_BAD)
+SIGNAL = (Outcome.BEST, Outcome.RANKING, Outcome.RATED, Outcome.TIE, Outcome.ALL_BAD)
 
 
 def is_live() -> ColumnElement[bool]:

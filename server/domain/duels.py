@@ -10,10 +10,12 @@ from math import sqrt
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
+from d3po_core.preferences import dominance
 from server.domain.counting import counted_ids, is_live, live_signals
 from server.models import Group, Image, Outcome, Round, Task, Vote
 
 Z95 = 1.959964
+TIE = "tie"
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ def result(session: Session, round_: Round) -> DuelResult:
 def results(session: Session, rounds: Sequence[Round]) -> dict[str, DuelResult]:
     """The results of many duel rounds with four queries."""
     ids = [round_.id for round_ in rounds]
-    ties = _votes(session, ids, Vote.id.in_(_counted(ids)), Vote.outcome.in_((Outcome.TIE, Outcome.ALL_BAD)))
     skipped = _votes(session, ids, Vote.outcome == Outcome.SKIP, is_live())
     open_ = select(Group.round_id, func.count()).join(Task, Task.group_id == Group.id).group_by(Group.round_id)
     open_ = open_.where(Group.round_id.in_(ids), Task.closed_at.is_(None), live_signals() < Task.votes_wanted)
@@ -46,7 +47,7 @@ def results(session: Session, rounds: Sequence[Round]) -> dict[str, DuelResult]:
     return {
         round_.id: tally(
             chosen[round_.id, round_.checkpoint_id], chosen[round_.id, round_.opponent_id],
-            ties.get(round_.id, 0), skipped.get(round_.id, 0), waiting.get(round_.id, 0),
+            chosen[round_.id, TIE], skipped.get(round_.id, 0), waiting.get(round_.id, 0),
         )
         for round_ in rounds
     }  # fmt: skip
@@ -79,13 +80,13 @@ def _votes(session: Session, round_ids: list[str], *conditions: ColumnElement[bo
 
 
 def _chosen(session: Session, round_ids: list[str]) -> Counter[tuple[str, str | None]]:
-    """How often each checkpoint's image was chosen, by round."""
+    """How often each checkpoint's image was chosen, by round, and how often none was (TIE)."""
     votes = session.execute(
-        select(Group.round_id, Vote.best_image_id, Vote.ranking)
+        select(Group.round_id, Vote)
         .join(Task, Task.id == Vote.task_id)
         .join(Group, Group.id == Task.group_id)
-        .where(Vote.id.in_(_counted(round_ids)), Vote.outcome.in_((Outcome.BEST, Outcome.RANKING)))
-    ).all()
+        .where(Vote.id.in_(_counted(round_ids)))
+    ).tuples()
     drawn_by = dict(
         session.execute(
             select(Image.id, Image.checkpoint_id).join(Group, Group.id == Image.group_id).where(Group.round_id.in_(round_ids))
@@ -93,4 +94,14 @@ def _chosen(session: Session, round_ids: list[str]) -> Counter[tuple[str, str | 
         .tuples()
         .all()
     )
-    return Counter((round_id, drawn_by[best or ranking[0]]) for round_id, best, ranking in votes)
+    chosen = [(round_id, favourite(vote)) for round_id, vote in votes]
+    return Counter((round_id, drawn_by[image_id] if image_id else TIE) for round_id, image_id in chosen)
+
+
+def favourite(vote: Vote) -> str | None:
+    """The image that the vote prefers to every other one, if there is one."""
+    if vote.outcome != Outcome.RATED:
+        return vote.best_image_id or next(iter(vote.ranking), None)
+    image_ids = list(vote.ratings)
+    wins = Counter(winner for winner, _ in dominance([vote.ratings[image_id] for image_id in image_ids]))
+    return next((image_ids[winner] for winner, count in wins.items() if count == len(image_ids) - 1), None)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session, selectinload
 
-from d3po_core.preferences import Pair, Preference, pairs_from
+from d3po_core.preferences import Pair, Preference, mean_ratings, pairs_from
 from server.domain import checkpoints
 from server.domain.counting import counted_ids
 from server.errors import Invalid
@@ -21,7 +21,8 @@ Selection = str | dict[str, list[str]]
 
 @dataclass(frozen=True)
 class TrainingGroupRow:
-    """One group as the training child needs it; pairs index its images by position."""
+    """One group as the training child needs it; pairs index its images by position. `scores`: the mean ratings of its images,
+    where all groups of the round are rated with numbers; else None."""
 
     group_id: str
     position: int
@@ -29,6 +30,7 @@ class TrainingGroupRow:
     trajectory_key: str
     trajectory_sha256: str
     pairs: list[Pair]
+    scores: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,19 @@ class Usable:
 
 
 def pairs_of(group: Group, votes: Iterable[Vote]) -> list[Pair]:
+    return pairs_from(_preferences(group, votes), len(group.images))
+
+
+def _preferences(group: Group, votes: Iterable[Vote]) -> list[Preference]:
     position = {image.id: image.position for image in group.images}
-    return pairs_from([_preference(vote, position) for vote in votes], len(group.images))
+    return [_preference(vote, position) for vote in votes]
 
 
 def _preference(vote: Vote, position: dict[str, int]) -> Preference:
     best = None if vote.best_image_id is None else position[vote.best_image_id]
     ranking = [position[image_id] for image_id in vote.ranking] or None
-    return Preference(str(vote.outcome), best, ranking)
+    ratings = [vote.ratings[image_id] for image_id in sorted(position, key=position.__getitem__)] if vote.ratings else None
+    return Preference(str(vote.outcome), best, ranking, ratings)
 
 
 def trainable_votes(session: Session, project: Project, votes: Selection = "all") -> list[Vote]:
@@ -104,8 +111,12 @@ def usable(session: Session, votes: Sequence[Vote]) -> Usable:
 
 
 def _lost(votes: list[Vote]) -> str:
-    outcomes = {vote.outcome for vote in votes}
+    outcomes = {Outcome.TIE if _rates_all_alike(vote) else vote.outcome for vote in votes}
     return {frozenset({Outcome.TIE}): "ties", frozenset({Outcome.ALL_BAD}): "all_bad"}.get(frozenset(outcomes), "disagreements")
+
+
+def _rates_all_alike(vote: Vote) -> bool:
+    return vote.outcome == Outcome.RATED and len({tuple(numbers) for numbers in vote.ratings.values()}) == 1
 
 
 def groups_of(session: Session, votes: Sequence[Vote]) -> list[tuple[Group, list[Vote]]]:
@@ -118,13 +129,14 @@ def groups_of(session: Session, votes: Sequence[Vote]) -> list[tuple[Group, list
 
 
 def training_groups(session: Session, round_: Round) -> list[TrainingGroupRow]:
-    """The groups of a training round with the pairs of its frozen votes; groups without a pair are left out."""
+    """The groups of a training round with the pairs and scores of its frozen votes; groups without a pair are left out."""
     frozen = select(Vote).join(RoundVote, RoundVote.vote_id == Vote.id).where(RoundVote.round_id == round_.id)
     rows = []
     for group, votes in groups_of(session, session.scalars(frozen.order_by(Vote.received_at, Vote.id)).all()):
-        pairs = pairs_of(group, votes)
+        preferences, images = _preferences(group, votes), len(group.images)
+        pairs = pairs_from(preferences, images)
         if pairs and group.trajectory_key and group.trajectory_sha256:
-            rows.append(
-                TrainingGroupRow(group.id, group.position, group.prompt, group.trajectory_key, group.trajectory_sha256, pairs)
-            )
-    return rows
+            stored = (group.id, group.position, group.prompt, group.trajectory_key, group.trajectory_sha256)
+            rows.append(TrainingGroupRow(*stored, pairs, mean_ratings(preferences, images)))
+    comparable = all(row.scores is not None for row in rows)
+    return rows if comparable else [replace(row, scores=None) for row in rows]

@@ -114,9 +114,9 @@ def _median(seconds: list[float | None]) -> float | None:
 
 
 def _agreement(votes: list[Vote]) -> float | None:
-    said: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    said: dict[str, list[tuple[object, ...]]] = defaultdict(list)
     for vote in votes:
-        said[vote.task_id].append((vote.outcome, vote.best_image_id or "", *vote.ranking))
+        said[vote.task_id].append((vote.outcome, vote.best_image_id, vote.ranking, vote.ratings))
     same = [a == b for answers in said.values() for a, b in combinations(answers, 2)]
     return sum(same) / len(same) if same else None
 

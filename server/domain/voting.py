@@ -54,6 +54,7 @@ def cast_vote(session: Session, user: User, task_id: str, ballot: Ballot) -> Vot
         outcome=Outcome(ballot.outcome),
         best_image_id=ballot.best_image_id,
         ranking=ballot.ranking or [],
+        ratings=ballot.ratings or {},
         flags=ballot.flags,
         shown_order=ballot.shown_order or (lease.shown_order if lease else []),
         shown_at=ballot.shown_at,

@@ -3,7 +3,7 @@
 from server.models.audit import Audit
 from server.models.base import Base, new_id, now
 from server.models.checkpoint import Checkpoint
-from server.models.group import Group, Image
+from server.models.group import Group, Image, Score
 from server.models.person import Credential, Membership, User, name_key
 from server.models.project import FLAGS, Project
 from server.models.round import Job, Metric, Round, RoundVote, State
@@ -11,6 +11,6 @@ from server.models.vote import Lease, Outcome, Task, Vote
 
 __all__ = [
     "FLAGS", "Audit", "Base", "Checkpoint", "Credential", "Group", "Image", "Job", "Lease", "Membership", "Metric", "Outcome",
-    "Project", "Round", "RoundVote", "State", "Task", "User", "Vote", "name_key", "new_id",
+    "Project", "Round", "RoundVote", "Score", "State", "Task", "User", "Vote", "name_key", "new_id",
     "now",
 ]  # fmt: skip

@@ -73,6 +73,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSON,
         list[str]: JSON,
         dict[str, list[str]]: JSON,
+        dict[str, list[float]]: JSON,
     }
 
 

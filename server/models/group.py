@@ -1,4 +1,4 @@
-"""Groups of images, and the images."""
+"""Groups of images, the images, and what rewards say of them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ class Image(Identified, Base):
     height: Mapped[int]
     seed: Mapped[int] = mapped_column(BigInteger)
     checkpoint_id: Mapped[str | None] = mapped_column(ForeignKey("checkpoints.id"))
+
+
+class Score(Base):
+    """What a reward says of an image, higher is better. `reward`: its name, and its parameters where it has any."""
+
+    __tablename__ = "scores"
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), primary_key=True)
+    reward: Mapped[str] = mapped_column(String(300), primary_key=True)
+    value: Mapped[float]

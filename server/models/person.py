@@ -22,7 +22,10 @@ def _key_of_name(context: Any) -> str:
 
 
 class User(Identified, Base):
-    """A person. `is_admin` is global; every other right comes from a Membership. `name_key` is taken once."""
+    """A person, or a machine annotator: then `reward` says what it scores images by, and nothing lets it sign in.
+
+    `is_admin` is global; every other right comes from a Membership. `name_key` is taken once.
+    """
 
     __tablename__ = "users"
     name: Mapped[str] = mapped_column(String(80), unique=True)
@@ -30,6 +33,7 @@ class User(Identified, Base):
     is_admin: Mapped[bool] = mapped_column(default=False)
     password_hash: Mapped[str | None] = mapped_column(String(200))
     revoked_at: Mapped[datetime | None]
+    reward: Mapped[dict[str, Any] | None]
 
 
 class Membership(Base):

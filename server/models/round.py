@@ -21,7 +21,8 @@ class State(StrEnum):
 
 
 class Round(Identified, Base):
-    """One unit an operator launches. kind: sample, training, duel. `number` counts within the project from 1."""
+    """One unit an operator launches. kind: sample, training, duel, reward, evaluation, auto. `number` counts within the project
+    from 1. `auto_id`: the auto round that launched this one."""
 
     __tablename__ = "rounds"
     __table_args__ = (UniqueConstraint("project_id", "number"),)
@@ -32,6 +33,7 @@ class Round(Identified, Base):
     params: Mapped[dict[str, Any]]
     checkpoint_id: Mapped[str | None] = mapped_column(ForeignKey("checkpoints.id", use_alter=True))
     opponent_id: Mapped[str | None] = mapped_column(ForeignKey("checkpoints.id", use_alter=True))
+    auto_id: Mapped[str | None] = mapped_column(ForeignKey("rounds.id"), index=True)
     votes_hash: Mapped[str | None] = mapped_column(String(64))
     message: Mapped[str] = mapped_column(Text, default="")
     created_by: Mapped[str | None] = mapped_column(ForeignKey("users.id"))

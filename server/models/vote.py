@@ -16,6 +16,7 @@ from server.models.group import Group
 class Outcome(StrEnum):
     BEST = "best"  # best_image_id beats every other image of the group
     RANKING = "ranking"  # `ranking` lists all image ids, best first
+    RATED = "rated"  # `ratings` has numbers for each image, higher is better; one image beats another by Pareto dominance
     TIE = "tie"  # no difference worth a choice: no pairs
     ALL_BAD = "all_bad"  # nothing acceptable: no pairs
     SKIP = "skip"  # no opinion: no pairs, and the task wants somebody else's vote
@@ -67,6 +68,7 @@ class Vote(Base):
     outcome: Mapped[Outcome] = mapped_column(String(20))
     best_image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
     ranking: Mapped[list[str]]
+    ratings: Mapped[dict[str, list[float]]] = mapped_column(default=dict)
     flags: Mapped[dict[str, list[str]]]
     shown_order: Mapped[list[str]]
     criterion: Mapped[str] = mapped_column(String(40), default="overall")

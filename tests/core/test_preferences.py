@@ -5,7 +5,7 @@ import random
 import pytest
 
 from d3po_core.errors import BadPreference
-from d3po_core.preferences import Pair, Preference, pairs_from, scores_of, wins_of
+from d3po_core.preferences import Pair, Preference, mean_ratings, pairs_from, scores_of, wins_of
 
 
 def test_the_best_image_beats_every_other_one() -> None:
@@ -67,9 +67,9 @@ def test_an_image_that_is_not_there_is_refused(preference: Preference) -> None:
         pairs_from([preference], 3)
 
 
-@pytest.mark.parametrize("preference", [Preference("best"), Preference("ranking"), Preference("better", best=0)])
+@pytest.mark.parametrize("preference", [*map(Preference, ("best", "ranking", "rated")), Preference("better", best=0)])
 def test_an_outcome_without_its_choice_is_refused(preference: Preference) -> None:
-    with pytest.raises(BadPreference, match="needs its best image or its ranking"):
+    with pytest.raises(BadPreference, match="needs its best image, its ranking or its ratings"):
         pairs_from([preference], 3)
 
 
@@ -87,3 +87,23 @@ def test_scores_order_images_as_the_rankings_of_several_people_do() -> None:
         scores = scores_of(pairs_from([Preference("ranking", ranking=ranking)] * 3, 5), 5)
         assert sorted(range(5), key=lambda i: -scores[i]) == ranking
         assert [scores[i] for i in ranking] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+
+
+def test_ratings_of_several_people_are_counted_like_other_votes() -> None:
+    good_and_bad = [Preference("rated", ratings=[[1], [0], [0]]), Preference("rated", ratings=[[1], [1], [0]])]
+    assert pairs_from([*good_and_bad, Preference("best", best=1)], 3) == [Pair(0, 2), Pair(1, 2)]
+    assert mean_ratings(good_and_bad, 3) == [1, 0.5, 0]
+
+
+@pytest.mark.parametrize("other", [Preference("best", best=0), Preference("tie"), Preference("rated", ratings=[[1, 2], [2, 1]])])
+def test_there_is_a_mean_rating_only_where_all_rate_with_one_number(other: Preference) -> None:
+    rated = Preference("rated", ratings=[[2.5], [0.5]])
+    assert mean_ratings([rated, Preference("skip")], 2) == [2.5, 0.5]
+    assert mean_ratings([rated, other], 2) is None
+    assert mean_ratings([], 2) is None
+
+
+@pytest.mark.parametrize("ratings", [[], [[1]], [[1], [1, 2]], [[], []], [[1], [float("nan")]]])
+def test_ratings_are_finite_numbers_one_row_an_image(ratings: list[list[float]]) -> None:
+    with pytest.raises(BadPreference, match=r"Ratings of 2 images|finite number"):
+        pairs_from([Preference("rated", ratings=ratings)], 2)

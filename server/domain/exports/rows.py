@@ -13,7 +13,22 @@ from typing import IO, Any
 from sqlalchemy import ColumnElement, Select, Table, collate, or_, select
 from sqlalchemy.orm import Session
 
-from server.models import Base, Checkpoint, Group, Image, Job, Membership, Metric, Project, Round, RoundVote, Task, User, Vote
+from server.models import (
+    Base,
+    Checkpoint,
+    Group,
+    Image,
+    Job,
+    Membership,
+    Metric,
+    Project,
+    Round,
+    RoundVote,
+    Score,
+    Task,
+    User,
+    Vote,
+)
 from server.models.base import UtcDateTime
 
 BATCH = 500
@@ -51,6 +66,10 @@ def _groups(project_id: str) -> Select[Any]:
     return select(Group.id).where(Group.project_id == project_id)
 
 
+def _images(project_id: str) -> Select[Any]:
+    return select(Image.id).where(Image.group_id.in_(_groups(project_id)))
+
+
 def _tasks(project_id: str) -> Select[Any]:
     return select(Task.id).where(Task.project_id == project_id)
 
@@ -64,13 +83,14 @@ def _people(project_id: str) -> ColumnElement[bool]:
 
 # In the order in which rows may refer to each other. What lets somebody in (passwords, tokens, who is admin) stays.
 TABLES = (
-    Rows(User, _people, columns=("id", "created_at", "name", "revoked_at")),
+    Rows(User, _people, columns=("id", "created_at", "name", "revoked_at", "reward")),
     Rows(Project, lambda project_id: Project.id == project_id),
     Rows(Membership, lambda project_id: Membership.project_id == project_id),
-    Rows(Round, lambda project_id: Round.project_id == project_id, later=("checkpoint_id", "opponent_id")),
+    Rows(Round, lambda project_id: Round.project_id == project_id, later=("checkpoint_id", "opponent_id", "auto_id")),
     Rows(Checkpoint, lambda project_id: Checkpoint.project_id == project_id, later=("parent_id",)),
     Rows(Group, lambda project_id: Group.project_id == project_id),
     Rows(Image, lambda project_id: Image.group_id.in_(_groups(project_id))),
+    Rows(Score, lambda project_id: Score.image_id.in_(_images(project_id))),
     Rows(Task, lambda project_id: Task.project_id == project_id),
     Rows(Vote, lambda project_id: Vote.task_id.in_(_tasks(project_id)), later=("supersedes",)),
     Rows(RoundVote, lambda project_id: RoundVote.round_id.in_(_rounds(project_id))),

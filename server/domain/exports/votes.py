@@ -13,8 +13,8 @@ from server.models import Group, Image, Project, Task, User, Vote
 from server.storage import Storage
 
 SAID = (
-    "outcome", "best_image_id", "ranking", "flags", "criterion", "shown_order", "shown_at", "decided_at", "received_at",
-    "supersedes", "is_gold",
+    "outcome", "best_image_id", "ranking", "ratings", "flags", "criterion", "shown_order", "shown_at", "decided_at",
+    "received_at", "supersedes", "is_gold",
 )  # fmt: skip
 
 

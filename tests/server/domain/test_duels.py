@@ -43,6 +43,18 @@ def test_a_vote_is_a_win_for_whoever_drew_the_image(session: Session) -> None:
     assert (result.win_rate, result.low, result.high) == (0.75, pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
 
 
+def test_ratings_choose_where_one_image_is_better(session: Session) -> None:
+    project: Project = factories.project()
+    person, tuned = factories.annotator(project), factories.checkpoint(project)
+    round_ = factories.round_(project, "duel", checkpoint_id=tuned.id, opponent_id=None)
+    for one, other in [([1.0], [0.0]), ([1.0, 2.0], [1.0, 1.0]), ([0.0], [1.0]), ([1.0], [1.0]), ([0.0, 1.0], [1.0, 0.0])]:
+        task = factories.task(project, factories.group(project, round_id=round_.id, drawn_by=[tuned.id, None]))
+        ratings = dict(zip([image.id for image in task.group.images], [one, other], strict=True))
+        factories.vote(task, person, None, outcome=Outcome.RATED, ratings=ratings)
+    result = duels.result(session, round_)
+    assert (result.wins, result.losses, result.ties) == (2, 1, 2)
+
+
 def test_nobody_has_voted(session: Session) -> None:
     round_ = factories.round_(factories.project(), "duel")
     assert duels.result(session, round_) == duels.DuelResult(0, 0, 0, 0, 0, None, 0.0, 1.0)

@@ -52,6 +52,29 @@ def test_each_kind_of_lost_signal_is_counted(session: Session, project: Project,
     assert pairs.usable_pairs(session, project) == pairs.Usable(votes=8, groups=2, pairs=4, ties=1, all_bad=1, disagreements=1)
 
 
+def test_ratings_give_pairs_and_scores(session: Session, project: Project, alice: User, bob: User) -> None:
+    tasks = [factories.task(project) for _ in range(3)]
+
+    def rate(task: Task, user: User, *numbers: float) -> None:
+        ratings = {image.id: [number] for image, number in zip(task.group.images, numbers, strict=True)}
+        factories.vote(task, user, None, outcome=Outcome.RATED, ratings=ratings)
+
+    rate(tasks[0], alice, 2.5, 1.5, 1.5)
+    rate(tasks[0], bob, 1.5, 0.5, 2.5)
+    rate(tasks[1], alice, 1, 1, 1)
+    usable = pairs.usable_pairs(session, project)
+    assert (usable.pairs, usable.groups, usable.ties) == (1, 1, 1)
+
+    def trained() -> list[tuple[list[Pair], list[float] | None]]:
+        round_ = rounds.request_training_round(session, alice, project, TrainingParams())
+        rounds.cancel(session, alice, round_)
+        return [(row.pairs, row.scores) for row in pairs.training_groups(session, round_)]
+
+    assert trained() == [([Pair(0, 1)], [2, 1, 2])]
+    factories.vote(tasks[2], alice, 0)
+    assert [scores for _, scores in trained()] == [None, None]  # numbers and choices have no unit in common
+
+
 def test_opposite_choices_cancel_where_they_meet(session: Session, project: Project, alice: User, bob: User) -> None:
     task = factories.task(project)
     factories.vote(task, alice, 0)

@@ -40,6 +40,10 @@ def best(task: Task, position: int = 0, **values: Any) -> Ballot:
     return Ballot(**{"vote_id": str(uuid.uuid4()), "outcome": "best", "best_image_id": image_id} | values)
 
 
+def rated(ratings: dict[str, list[float]]) -> Ballot:
+    return Ballot(vote_id=str(uuid.uuid4()), outcome="rated", ratings=ratings)
+
+
 def skip() -> Ballot:
     return Ballot(vote_id=str(uuid.uuid4()), outcome="skip")
 
@@ -289,11 +293,24 @@ class TestVoting:
             ({"outcome": "best"}, "best_image_id belongs to the outcome best"),
             ({"outcome": "tie", "ranking": ["x"]}, "ranking belongs to the outcome ranking"),
             ({"outcome": "ranking"}, "ranking belongs to the outcome ranking"),
+            ({"outcome": "rated"}, "ratings belong to the outcome rated"),
+            ({"outcome": "tie", "ratings": {"x": [1]}}, "ratings belong to the outcome rated"),
+            ({"outcome": "rated", "ratings": {"x": [1], "y": [1, 2]}}, "as many numbers for each image"),
+            ({"outcome": "rated", "ratings": {"x": [1]}}, "not in this task"),
         ],
     )
     def test_half_a_ballot_is_refused(self, session: Session, project: Project, alice: User, values: Any, sentence: str) -> None:
         with pytest.raises(Invalid, match=sentence):
             voting.cast_vote(session, alice, factories.task(project).id, Ballot(vote_id=str(uuid.uuid4()), **values))
+
+    def test_ratings_are_kept_and_must_be_of_all_images(self, session: Session, project: Project, alice: User) -> None:
+        task = factories.task(project)
+        numbers = {image.id: [number] for image, number in zip(task.group.images, (1.0, 0.0, 0.5), strict=True)}
+        with pytest.raises(Invalid, match="ratings must list each of the 3 images"):
+            voting.cast_vote(session, alice, task.id, rated(dict(list(numbers.items())[:2])))
+        receipt = voting.cast_vote(session, alice, task.id, rated(numbers))
+        assert receipt.counted
+        assert session.get_one(Vote, receipt.vote_id).ratings == numbers
 
     def test_a_ranking_must_be_whole(self, session: Session, project: Project, alice: User) -> None:
         task = factories.task(project)

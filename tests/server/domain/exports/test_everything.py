@@ -104,7 +104,7 @@ def test_nothing_that_lets_anybody_in_leaves(session: Session, storage: Storage,
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         users = [json.loads(line) for line in archive.read("rows/users.jsonl").splitlines()]
     assert {user["name"] for user in users} == {"Ålice", "Bob", "Root"}
-    assert {frozenset(user) for user in users} == {frozenset({"id", "created_at", "name", "revoked_at"})}
+    assert {frozenset(user) for user in users} == {frozenset({"id", "created_at", "name", "revoked_at", "reward"})}
     assert b"argon2" not in data
 
 
