@@ -22,7 +22,7 @@ def upgrade() -> None:
         "scores",
         sa.Column("image_id", sa.String(length=32), nullable=False),
         sa.Column("reward", sa.String(length=300), nullable=False),
-        sa.Column("value", sa.Float(), nullable=False),
+        sa.Column("value", sa.Double(), nullable=False),
         sa.ForeignKeyConstraint(["image_id"], ["images.id"], name=op.f("fk_scores_image_id")),
         sa.PrimaryKeyConstraint("image_id", "reward", name=op.f("pk_scores")),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Double, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from server.models.base import Base, Identified
@@ -42,4 +42,4 @@ class Score(Base):
     __tablename__ = "scores"
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), primary_key=True)
     reward: Mapped[str] = mapped_column(String(300), primary_key=True)
-    value: Mapped[float]
+    value: Mapped[float] = mapped_column(Double)

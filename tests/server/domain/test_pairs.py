@@ -63,14 +63,14 @@ def test_ratings_give_pairs_and_scores(session: Session, project: Project, alice
     rate(tasks[0], bob, 1.5, 0.5, 2.5)
     rate(tasks[1], alice, 1, 1, 1)
     usable = pairs.usable_pairs(session, project)
-    assert (usable.pairs, usable.groups, usable.ties) == (1, 1, 1)
+    assert (usable.pairs, usable.groups, usable.ties) == (2, 1, 1)
 
     def trained() -> list[tuple[list[Pair], list[float] | None]]:
         round_ = rounds.request_training_round(session, alice, project, TrainingParams())
         rounds.cancel(session, alice, round_)
         return [(row.pairs, row.scores) for row in pairs.training_groups(session, round_)]
 
-    assert trained() == [([Pair(0, 1)], [2, 1, 2])]
+    assert trained() == [([Pair(0, 1), Pair(2, 1)], [2, 1, 2])]
     factories.vote(tasks[2], alice, 0)
     assert [scores for _, scores in trained()] == [None, None]  # numbers and choices have no unit in common
 

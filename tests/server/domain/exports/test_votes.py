@@ -29,5 +29,6 @@ def test_every_stored_vote_with_what_it_was_about(session: Session, storage: Sto
     assert retracted["supersedes"] in {vote["vote_id"] for vote in votes}
     assert set(best) == {
         "annotator", "best_image_id", "counted", "criterion", "decided_at", "flags", "group", "image_ids", "is_gold", "outcome",
-        "project", "prompt", "ranking", "ratings", "received_at", "round", "shown_at", "shown_order", "supersedes", "task", "vote_id",
+        "project", "prompt", "ranking", "ratings", "received_at", "round", "shown_at", "shown_order", "supersedes",
+        "task", "vote_id",
     }  # fmt: skip
