@@ -126,7 +126,8 @@ class EstimateOut(BaseModel):
 
 
 class DuelOut(BaseModel):
-    """wins are votes for checkpoint_id; win_rate = wins / (wins + losses) with its 95 % interval by Wilson."""
+    """wins are comparisons that checkpoint_id won, each by most of its votes; win_rate = wins / (wins + losses) with its 95 %
+    interval by Wilson."""
 
     model_config = ConfigDict(from_attributes=True)
     wins: int

@@ -43,6 +43,24 @@ def test_a_vote_is_a_win_for_whoever_drew_the_image(session: Session) -> None:
     assert (result.win_rate, result.low, result.high) == (0.75, pytest.approx(0.3006, abs=1e-4), pytest.approx(0.9544, abs=1e-4))
 
 
+def test_several_votes_on_one_comparison_are_one_win_loss_or_tie(session: Session) -> None:
+    """Else ten people who look at one pair of images would make the interval of ten pairs."""
+    project: Project = factories.project(votes_per_task=5)
+    people = [factories.annotator(project) for _ in range(5)]
+    tuned = factories.checkpoint(project)
+    round_ = factories.round_(project, "duel", checkpoint_id=tuned.id, opponent_id=None)
+    win, loss, tie, bad = 0, 1, Outcome.TIE, Outcome.ALL_BAD
+    said = [(win, win, win, loss, tie), (loss, loss, win), (win, loss), (win, tie), (tie, bad, win), (win, win, loss, loss, tie)]
+    for votes in said:
+        task = factories.task(project, factories.group(project, round_id=round_.id, drawn_by=[tuned.id, None]))
+        for person, vote in zip(people, votes, strict=False):
+            chosen = {"outcome": vote, "best": None} if isinstance(vote, Outcome) else {"best": vote}
+            factories.vote(task, person, **chosen)
+    result = duels.result(session, round_)
+    assert (result.wins, result.losses, result.ties) == (1, 1, 4)
+    assert (result.low, result.high) == duels.wilson(1, 2)
+
+
 def test_ratings_choose_where_one_image_is_better(session: Session) -> None:
     project: Project = factories.project()
     person, tuned = factories.annotator(project), factories.checkpoint(project)
