@@ -32,6 +32,7 @@ def add_user(
     with db.session_scope() as session:
         member_of = None if role == "admin" else find_project(session, project)
         user = people.known(session, name) or people.create_user(session, name)
+        people.refuse_machine(user)
         _refuse_revoked(user)
         user.is_admin = user.is_admin or role == "admin"
         if member_of is not None:

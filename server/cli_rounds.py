@@ -1,4 +1,4 @@
-"""`d3po sample`, `train` and `duel`: request a round and watch it. The work itself is a worker's."""
+"""`d3po sample`, `train`, `duel` and `reward`: request a round and watch it. The work itself is a worker's."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
+from d3po_core.rewards import RewardParams
 from server import db
 from server.domain import checkpoints, projects, rounds
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
@@ -102,6 +103,28 @@ def duel(
         prompts = _prompts(prompt, prompts_file)
         params = parse(DuelParams, given)
         return rounds.request_duel_round(session, by, chosen, params, a, b, prompts, prompt_set=prompt_set, count=count)
+
+    _launch(project, request, watch)
+
+
+def reward(
+    project: ProjectName = None,
+    reward: Annotated[list[str] | None, typer.Option(help="A reward to score by; repeat for more that combine.")] = None,
+    weight: Annotated[list[float] | None, typer.Option(help="Of a weighted sum, one for each reward in their order.")] = None,
+    combine: Annotated[str | None, typer.Option(help="pareto or weighted; left out: weighted if there are weights.")] = None,
+    round_id: Annotated[list[str] | None, typer.Option("--round", help="Score this round; repeat for more.")] = None,
+    watch: Watch = True,
+) -> None:
+    """Score images by rewards: a machine annotator votes on every group that it has not voted on."""
+    names, weights = reward or [], weight or []
+    if weights and len(weights) != len(names):
+        raise Invalid(f"Give one --weight for each --reward; there are {len(weights)} for {len(names)}.")
+    how = combine or ("weighted" if weights else "pareto")
+    chosen = [{"name": name, "weight": weights[place] if weights else None} for place, name in enumerate(names)]
+
+    def request(session: Session, by: User, project: Project) -> Round:
+        params = parse(RewardParams, {"rewards": chosen, "combine": how})
+        return rounds.request_reward_round(session, by, project, params, round_ids=round_id)
 
     _launch(project, request, watch)
 

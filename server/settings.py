@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import d3po_core
+from d3po_core.errors import BadParams
+from d3po_core.rewards import KNOWN, validated
 from server import broker_socket
 
+REWARD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.-]{0,39}")
 DEMO_WEIGHTS = Path(d3po_core.__file__).parent / "demo_model" / "weights"
 
 
@@ -38,6 +43,11 @@ class Settings(BaseSettings):
         default={},
         description="JSON: names that projects may use, each with a diffusers folder or a hub id. `demo` is always there.",
     )
+    rewards: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="JSON: names that operators may score by, each with a `reward` of docs/rewards.md or a plug-in and its "
+        "parameters. Those that have no parameters are always there.",
+    )
     lease_seconds: int = Field(default=120, ge=5, description="How long an annotator holds a task without a sign of life.")
     job_lease_seconds: int = Field(default=20, ge=1, description="How long a worker holds a job without a heartbeat.")
     sweep_seconds: float = Field(
@@ -45,6 +55,11 @@ class Settings(BaseSettings):
     )
     device: str = Field(default="auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of a model, sampling and training. 0: every core.")
+
+    @field_validator("rewards")
+    @classmethod
+    def _registered(cls, rewards: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {name: _registered(name, definition) for name, definition in rewards.items()}
 
     @model_validator(mode="after")
     def _complete(self) -> Settings:
@@ -74,6 +89,19 @@ class Settings(BaseSettings):
         except FileExistsError:
             pass  # another process was first; its key is the key
         return path.read_bytes()
+
+
+def _registered(name: str, definition: dict[str, Any]) -> dict[str, Any]:
+    """The definition with the defaults of its parameters. A name means the same everywhere, so those of the library are taken."""
+    kind = definition.get("reward")
+    if not REWARD_NAME.fullmatch(name) or name in KNOWN:
+        raise ValueError(f"takes names of up to 40 letters, digits, spaces and . _ -, not the library's own; {name!r} is none")
+    if not isinstance(kind, str) or not kind:
+        raise ValueError(f'says no reward for {name}; it is written {{"{name}": {{"reward": "clip_score", "model": "FOLDER"}}}}')
+    try:
+        return {"reward": kind} | validated(kind, {key: value for key, value in definition.items() if key != "reward"})
+    except BadParams as error:
+        raise ValueError(f"{name}: {error}") from error
 
 
 @lru_cache

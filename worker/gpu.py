@@ -1,15 +1,22 @@
-"""The one pipeline that this process holds: loaded once per base model, adapters switched in place."""
+"""The one pipeline that this process holds, loaded once per base model, adapters switched in place; or the rewards.
+
+A reward that has a model of its own does not share the device's memory with a pipeline: whichever is loaded drops the other.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from d3po_core.rewards import ChosenReward, Reward, is_light, load_reward
+from server.domain.rewards import loadable
 from server.errors import Invalid
 from server.settings import get_settings
 
@@ -17,7 +24,9 @@ if TYPE_CHECKING:
     from d3po_core.denoisers import Denoiser
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+HUB_FIELDS = ("model", "tokenizer")
 _loaded: dict[str, Denoiser] = {}
+_rewards: dict[str, Reward] = {}
 
 
 def policy(base_model: str, adapter: Path | None) -> Denoiser:
@@ -39,12 +48,28 @@ def load(base_model: str) -> Denoiser:
     return load_denoiser(source, device=device())
 
 
+def rewards(chosen: Sequence[ChosenReward]) -> list[Reward]:
+    """Loaded once a process, under the names that were chosen.
+
+    Raises Invalid where the settings do not know one, and what load_reward raises.
+    """
+    missing = {one.key: (one, *loadable(one)) for one in chosen if one.key not in _rewards}
+    if not all(is_light(kind) for _, kind, _ in missing.values()):
+        release()
+        missing |= {one.key: (one, *loadable(one)) for one in chosen}
+    use_threads()
+    for key, (one, kind, parameters) in missing.items():
+        _rewards[key] = replace(load_reward(kind, device(), **parameters), name=one.name)
+    return [_rewards[one.key] for one in chosen]
+
+
 def release() -> None:
     """Give the memory back, before another model or a training process needs it."""
-    if _loaded:
+    if _loaded or _rewards:
         import torch
 
         _loaded.clear()
+        _rewards.clear()
         torch.cuda.empty_cache()
 
 
@@ -97,8 +122,10 @@ def _highest_resident() -> int:
 
 
 def stay_offline() -> None:
-    """Forbid every download where all base models are local folders; to be called before the first heavy import."""
-    if all(Path(source).is_absolute() for source in get_settings().base_models.values()):
+    """Forbid every download where all models are local folders; to be called before the first heavy import."""
+    registered = [definition.get(field) for definition in get_settings().rewards.values() for field in HUB_FIELDS]
+    sources = [*get_settings().base_models.values(), *filter(None, registered)]
+    if all(Path(source).is_absolute() for source in sources):
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 

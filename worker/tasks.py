@@ -13,6 +13,7 @@ from server.domain.recording import DrawnImage, record_checkpoint, record_group
 from worker import gpu, launch
 from worker.perform import Heartbeat, perform
 from worker.plan import Plan, adapter, fetch, storage
+from worker.score import score_groups
 
 GALLERY_PROMPTS = 8
 GALLERY_SEED = 0
@@ -26,6 +27,11 @@ def sample(job_id: str) -> None:
 @shared_task(name="d3po.duel")
 def duel(job_id: str) -> None:
     perform(job_id, draw_duel)
+
+
+@shared_task(name="d3po.score")
+def score(job_id: str) -> None:
+    perform(job_id, score_groups)
 
 
 @shared_task(name="d3po.train")

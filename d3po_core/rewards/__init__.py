@@ -8,13 +8,28 @@ from typing import Any
 
 from d3po_core.rewards.base import Reward, Scorer, stored_image
 from d3po_core.rewards.outcomes import rated
-from d3po_core.rewards.registry import KNOWN, PLUG_INS, load_reward, names
+from d3po_core.rewards.params import ChosenReward, NoParams, RewardParams
+from d3po_core.rewards.registry import KNOWN, PLUG_INS, is_light, load_reward, names, validated
 
 _MEASURES = ("colourfulness", "compressibility", "jpeg_kilobytes")
 
 __all__ = [
-    "KNOWN", "PLUG_INS", "Reward", "Scorer", "colourfulness", "compressibility", "jpeg_kilobytes", "load_reward", "names",
-    "rated", "stored_image",
+    "KNOWN",
+    "PLUG_INS",
+    "ChosenReward",
+    "NoParams",
+    "Reward",
+    "RewardParams",
+    "Scorer",
+    "colourfulness",
+    "compressibility",
+    "is_light",
+    "jpeg_kilobytes",
+    "load_reward",
+    "names",
+    "rated",
+    "stored_image",
+    "validated",
 ]  # fmt: skip
 
 

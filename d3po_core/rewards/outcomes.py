@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from d3po_core.errors import BadReward
@@ -19,7 +20,10 @@ def rated(scores: Sequence[Sequence[float]], weights: Sequence[float] | None = N
         return Preference("rated", ratings=images)
     if len(scores) != len(weights):
         raise BadReward(f"There are {len(scores)} rewards and {len(weights)} weights.")
-    return Preference("rated", ratings=[(sum(w * s for w, s in zip(weights, image, strict=True)),) for image in images])
+    sums = [sum(w * s for w, s in zip(weights, image, strict=True)) for image in images]
+    if not all(map(math.isfinite, sums)):
+        raise BadReward(f"The weighted sums of the scores are {sums}; they are too large to compare. Use smaller weights.")
+    return Preference("rated", ratings=[(number,) for number in sums])
 
 
 def _aligned(scores: Sequence[Sequence[float]]) -> Sequence[Sequence[float]]:

@@ -1,12 +1,17 @@
-"""What each reward can be told. No torch, so that the server can validate it."""
+"""What each reward can be told, and how several combine. No torch, so that the server can validate it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter
+from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter, model_validator
 
 from d3po_core.params import Params
+
+MAX_REWARDS = 8
+MAX_KEY = 300
 
 
 def _address(url: str) -> str:
@@ -49,3 +54,48 @@ class HttpParams(Params):
     pause: float = Field(
         default=1.0, ge=0.0, le=60.0, description="Seconds before the second try; doubled before each further one."
     )
+
+
+class ChosenReward(Params):
+    """One reward among those that vote together."""
+
+    name: str = Field(min_length=1, max_length=80)
+    parameters: dict[str, Any] = Field(default={}, description="What it is loaded with.")
+    weight: float | None = Field(default=None, description="Of its score in a weighted sum; null where rewards do not add up.")
+
+    @property
+    def key(self) -> str:
+        """Under what its scores are kept: its name, and its parameters where it has any; at most MAX_KEY characters."""
+        if not self.parameters:
+            return self.name
+        told = json.dumps(self.parameters, sort_keys=True, separators=(",", ":"))
+        key = f"{self.name} {told}"
+        return key if len(key) <= MAX_KEY else f"{self.name} {hashlib.sha256(told.encode()).hexdigest()}"
+
+
+class RewardParams(Params):
+    """What a machine annotator votes by: one reward, or several that combine by Pareto dominance or by a weighted sum."""
+
+    rewards: list[ChosenReward] = Field(min_length=1, max_length=MAX_REWARDS)
+    combine: Literal["pareto", "weighted"] = Field(
+        default="pareto",
+        description="pareto: an image beats another if it is at least as good by each reward and better by one. weighted: by the "
+        "sum of weight times score.",
+    )
+
+    @property
+    def weights(self) -> list[float] | None:
+        """As `rated` takes them: None for Pareto dominance."""
+        given = [chosen.weight for chosen in self.rewards if chosen.weight is not None]
+        return given if self.combine == "weighted" else None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len({chosen.name for chosen in self.rewards}) < len(self.rewards):
+            raise ValueError("names a reward twice; each counts once")
+        weightless = [chosen.name for chosen in self.rewards if chosen.weight is None]
+        if self.combine == "weighted" and weightless:
+            raise ValueError(f"adds rewards up by their weights, and {', '.join(weightless)} has none; give each a weight")
+        if self.combine == "pareto" and len(weightless) < len(self.rewards):
+            raise ValueError("has weights, and Pareto dominance knows none; combine the rewards as weighted, or leave them out")
+        return self

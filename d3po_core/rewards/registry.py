@@ -46,6 +46,25 @@ def names() -> list[str]:
     return sorted({*KNOWN, *_plug_ins()})
 
 
+def validated(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a reward of this library, with its defaults; those of a plug-in as they are, for it alone knows them.
+
+    Raises BadParams, naming the reward and each fault.
+    """
+    if name not in KNOWN:
+        return parameters
+    try:
+        return KNOWN[name].params(**parameters).model_dump()
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise BadParams(f"The reward {name} cannot be loaded with these parameters. {faults}.") from error
+
+
+def is_light(name: str) -> bool:
+    """Whether it holds no model of its own on the device."""
+    return name in KNOWN and KNOWN[name].params in (NoParams, HttpParams)
+
+
 def load_reward(name: str, device: str = "cpu", batch_size: int = 16, **parameters: Any) -> Reward:
     """The reward of that name, its weights on `device`, scoring `batch_size` images at once.
 
@@ -56,7 +75,7 @@ def load_reward(name: str, device: str = "cpu", batch_size: int = 16, **paramete
         raise BadParams(f"A reward scores at least 1 image at once, not {batch_size}.")
     if name in KNOWN:
         known = KNOWN[name]
-        given = _validated(name, known.params, parameters)
+        given = validated(name, parameters)
         module, _, factory = known.place.partition(":")
         make = getattr(import_module(f"d3po_core.rewards.{module}"), factory)
         try:
@@ -72,14 +91,6 @@ def load_reward(name: str, device: str = "cpu", batch_size: int = 16, **paramete
 def _plug_ins() -> dict[str, EntryPoint]:
     """A plug-in cannot take the name of a reward of this library: a name means the same everywhere."""
     return {point.name: point for point in entry_points(group=PLUG_INS) if point.name not in KNOWN}
-
-
-def _validated(name: str, params: type[Params], parameters: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return params(**parameters).model_dump()
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise BadParams(f"The reward {name} cannot be loaded with these parameters. {faults}.") from error
 
 
 def _plugged(name: str, point: EntryPoint, device: str, parameters: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ router = APIRouter(tags=["projects"])
 STATS = {
     "groups": 24, "tasks": 24, "tasks_waiting": 9, "tasks_set_aside": 0, "votes": 16, "counted": 15, "surplus": 1,
     "usable": {"votes": 15, "groups": 12, "pairs": 60, "ties": 2, "all_bad": 1, "disagreements": 0}, "agreement": 0.8,
-    "annotators": [{"name": "Alice", "votes": 16, "median_seconds": 2.4}], "position_bias": [3, 2, 3, 2, 1, 2],
+    "annotators": [{"name": "Alice", "votes": 16, "median_seconds": 2.4, "machine": False}], "position_bias": [3, 2, 3, 2, 1, 2],
 }  # fmt: skip
 
 

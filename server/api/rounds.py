@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
 from d3po_core.params import DuelParams, Params, SamplingParams, TrainingParams
+from d3po_core.rewards import RewardParams
 from server.api.problems import problems
 from server.api.shapes import After, Limit, Page, RoundOut
 from server.deps import CurrentUser, DbSession
@@ -66,6 +67,19 @@ class NewDuelRound(DuelParams, Drawing):
     checkpoint_b: str | None = checkpoints.BASE
 
 
+class NewRewardRound(RewardParams):
+    """Which rewards vote, and how they combine. Parameters are those that the server registers, and are left out."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"rewards": [{"name": "compressibility"}, {"name": "colourfulness"}], "combine": "pareto"}]
+        }
+    )
+    round_ids: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
+        default=None, description="Score these sample and duel rounds; null: every sample round of the policy in use."
+    )
+
+
 @router.post("/projects/{project_id}/sample-rounds", status_code=201, responses=problems(413))
 def sample(project_id: str, body: NewSampleRound, session: DbSession, user: CurrentUser) -> RoundOut:
     """Draws groups of images; they can be voted on as soon as each chunk is done."""
@@ -91,6 +105,14 @@ def duel(project_id: str, body: NewDuelRound, session: DbSession, user: CurrentU
     params = parse(DuelParams, _given(body, DuelParams))
     round_ = rounds.request_duel_round(session, user, project, params, body.checkpoint_a, body.checkpoint_b, **body.source())
     return shown(session, [round_])[0]
+
+
+@router.post("/projects/{project_id}/reward-rounds", status_code=201, responses=problems(409))
+def reward(project_id: str, body: NewRewardRound, session: DbSession, user: CurrentUser) -> RoundOut:
+    """A machine annotator scores every group that it has not voted on, and votes; all else goes on as with people's votes."""
+    project = projects.open_for(session, user, project_id, "operator")
+    params = parse(RewardParams, _given(body, RewardParams))
+    return shown(session, [rounds.request_reward_round(session, user, project, params, round_ids=body.round_ids)])[0]
 
 
 @router.get("/projects/{project_id}/rounds")

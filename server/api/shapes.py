@@ -79,7 +79,7 @@ class RoundOut(BaseModel):
     id: str
     project_id: str
     number: int
-    kind: Literal["sample", "training", "duel"]
+    kind: Literal["sample", "training", "duel", "reward", "evaluation", "auto"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     message: str = Field(description="What happened, what was kept and what to do, where the round failed or was cancelled.")
     params: dict[str, Any]

@@ -16,7 +16,7 @@ from server.db import send_after_commit
 from server.domain import audit, checkpoints, pairs, people, projects
 from server.domain import prompts as prompt_rules
 from server.errors import Conflict, Invalid, TooLarge
-from server.models import Checkpoint, Job, Project, Round, RoundVote, State, User
+from server.models import Checkpoint, Job, Outcome, Project, Round, RoundVote, State, User
 
 SAMPLE_PROMPTS, DUEL_PROMPTS = 12, 24
 """How many a round draws from a prompt set unless it is told."""
@@ -45,11 +45,11 @@ def request_sample_round(
         params = params.model_copy(update={"seed": secrets.randbelow(2**31)})
     policy = checkpoints.resolve(session, project, checkpoint_id)
     drawn = _prompts(project, prompts, prompt_set, count, params.seed)
-    round_ = _new_round(
+    round_ = new_round(
         session, by, project, "sample", params.model_dump() | {"prompts": len(drawn)}, checkpoint_id=policy.id if policy else None
     )
     for first, chunk in _chunks(drawn):
-        _add_job(session, round_, "sample", {"first_position": first, "prompts": chunk})
+        add_job(session, round_, "sample", {"first_position": first, "prompts": chunk})
     return round_
 
 
@@ -59,16 +59,17 @@ def request_training_round(
     """Trains on the counted votes of groups that the current policy sampled, and on no vote that comes later."""
     people.require(session, by, project, "operator")
     pairs.check_selection(votes)
-    _lock(session, project)
+    lock(session, project)
     _refuse_second_training(session, project)
     parent = checkpoints.current(session, project)
     params = training_of(project, parent, params)
     chosen = pairs.trainable_votes(session, project, votes)
     usable = pairs.usable(session, chosen)
     if not usable.pairs:
-        raise Invalid(_no_pairs(usable, f"checkpoint {parent.number}" if parent else "the base model"))
+        policy = f"checkpoint {parent.number}" if parent else "the base model"
+        raise Invalid(_no_pairs(usable, policy, all(vote.outcome == Outcome.RATED for vote in chosen)))
     vote_ids = sorted(vote.id for vote in chosen)
-    round_ = _new_round(
+    round_ = new_round(
         session,
         by,
         project,
@@ -78,7 +79,7 @@ def request_training_round(
         votes_hash=hashlib.sha256("\n".join(vote_ids).encode()).hexdigest(),
     )
     session.add_all(RoundVote(round_id=round_.id, vote_id=vote_id) for vote_id in vote_ids)
-    _add_job(session, round_, "train", {})
+    add_job(session, round_, "train", {})
     return round_
 
 
@@ -118,9 +119,9 @@ def request_duel_round(
         )
     items = [[prompt, seed] for prompt, seed in product(drawn, seeds)]
     ids = {"checkpoint_id": a.id if a else None, "opponent_id": b.id if b else None}
-    round_ = _new_round(session, by, project, "duel", params.model_dump() | {"prompts": len(drawn), "items": len(items)}, **ids)
+    round_ = new_round(session, by, project, "duel", params.model_dump() | {"prompts": len(drawn), "items": len(items)}, **ids)
     for first in range(0, len(items), DUEL_CHUNK):
-        _add_job(session, round_, "duel", {"first_position": first, "items": items[first : first + DUEL_CHUNK]})
+        add_job(session, round_, "duel", {"first_position": first, "items": items[first : first + DUEL_CHUNK]})
     return round_
 
 
@@ -143,13 +144,13 @@ def _chunks(prompts: list[str]) -> Iterator[tuple[int, list[str]]]:
         first, size = first + size, min(size * 2, 4)
 
 
-def _lock(session: Session, project: Project) -> None:
+def lock(session: Session, project: Project) -> None:
     """Rounds of one project are requested one after the other."""
     session.execute(select(Project.id).where(Project.id == project.id).with_for_update())
 
 
-def _new_round(session: Session, by: User, project: Project, kind: str, params: dict[str, Any], **fields: Any) -> Round:
-    _lock(session, project)
+def new_round(session: Session, by: User, project: Project, kind: str, params: dict[str, Any], **fields: Any) -> Round:
+    lock(session, project)
     last = session.scalar(select(func.max(Round.number)).where(Round.project_id == project.id)) or 0
     round_ = Round(project_id=project.id, number=last + 1, kind=kind, params=params, created_by=by.id, **fields)
     session.add(round_)
@@ -158,8 +159,8 @@ def _new_round(session: Session, by: User, project: Project, kind: str, params: 
     return round_
 
 
-def _add_job(session: Session, round_: Round, kind: str, payload: dict[str, Any]) -> None:
-    job = Job(round_id=round_.id, kind=kind, payload=payload)
+def add_job(session: Session, round_: Round, kind: str, payload: dict[str, Any], **fields: Any) -> None:
+    job = Job(round_id=round_.id, kind=kind, payload=payload, **fields)
     session.add(job)
     session.flush()
     send_after_commit(session, job.id)
@@ -172,10 +173,10 @@ def _refuse_second_training(session: Session, project: Project) -> None:
         raise Conflict(f"Round {number} is training this project already. Wait for it, or cancel it first.")
 
 
-def _no_pairs(usable: pairs.Usable, policy: str) -> str:
+def _no_pairs(usable: pairs.Usable, policy: str, only_rated: bool) -> str:
     lost = f" ({usable.lost})" if usable.lost else ""
     counted = "1 vote counts" if usable.votes == 1 else f"{usable.votes} votes count"
-    return (
-        f"There are 0 usable pairs to train on: {counted} on images that {policy} drew{lost}. "
-        "Sample a round, pick the better image in some groups, then train."
-    )
+    told = f"There are 0 usable pairs to train on: {counted} on images that {policy} drew{lost}."
+    if usable.votes and only_rated:
+        return f"{told} Their scores put no image of a group above another: score by another reward, or pick the better images."
+    return f"{told} Sample a round, pick the better image in some groups, then train."

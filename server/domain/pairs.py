@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session, selectinload
 
-from d3po_core.preferences import Pair, Preference, mean_ratings, pairs_from
+from d3po_core.preferences import Pair, Preference, dominance, mean_ratings, pairs_from
 from server.domain import checkpoints
 from server.domain.counting import counted_ids
 from server.errors import Invalid
@@ -111,12 +111,13 @@ def usable(session: Session, votes: Sequence[Vote]) -> Usable:
 
 
 def _lost(votes: list[Vote]) -> str:
-    outcomes = {Outcome.TIE if _rates_all_alike(vote) else vote.outcome for vote in votes}
+    outcomes = {Outcome.TIE if _prefers_none(vote) else vote.outcome for vote in votes}
     return {frozenset({Outcome.TIE}): "ties", frozenset({Outcome.ALL_BAD}): "all_bad"}.get(frozenset(outcomes), "disagreements")
 
 
-def _rates_all_alike(vote: Vote) -> bool:
-    return vote.outcome == Outcome.RATED and len({tuple(numbers) for numbers in vote.ratings.values()}) == 1
+def _prefers_none(vote: Vote) -> bool:
+    """Numbers that are all alike, or of which none is better throughout, say as little as a tie."""
+    return vote.outcome == Outcome.RATED and not dominance(list(vote.ratings.values()))
 
 
 def groups_of(session: Session, votes: Sequence[Vote]) -> list[tuple[Group, list[Vote]]]:

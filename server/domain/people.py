@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import count
 from secrets import token_urlsafe
 from typing import Literal
 
@@ -56,6 +57,18 @@ def _readable(name: str) -> str:
     return name
 
 
+def free_name(session: Session, name: str, taken: Collection[str] = ()) -> str:
+    """The name, with a number behind it where somebody has it, or it is among `taken` (keys of names)."""
+    tries = (name if number == 1 else f"{name} {number}" for number in count(1))
+    return next(tried for tried in tries if name_key(tried) not in taken and known(session, tried) is None)
+
+
+def refuse_machine(user: User) -> None:
+    """Whatever would let somebody in is for people only."""
+    if user.reward:
+        raise Conflict(f"{user.name} is a machine annotator: it votes by what it scores, and nothing lets it sign in.")
+
+
 def get(session: Session, user_id: str) -> User:
     user = session.get(User, user_id)
     if user is None:
@@ -77,6 +90,7 @@ def known(session: Session, name: str) -> User | None:
 
 def set_password(session: Session, user: User, password_hash: str) -> None:
     """From now on this password, as passwords.hashed() gave it. Every open session of the person ends."""
+    refuse_machine(user)
     user.password_hash = password_hash
     _end(session, Credential.user_id == user.id, Credential.kind == "session")
     audit.record(session, user, "set password", user.id)
@@ -84,6 +98,7 @@ def set_password(session: Session, user: User, password_hash: str) -> None:
 
 def issue_token(session: Session, user: User, label: str) -> str:
     """An API token, to be shown once."""
+    refuse_machine(user)
     return secrets.issue(session, "token", prefix="d3po_", user_id=user.id, label=label[:80])
 
 
@@ -107,6 +122,7 @@ def revoke_token(session: Session, user: User, token_id: str) -> None:
 
 def start_session(session: Session, user: User) -> tuple[str, str]:
     """A browser session: the cookie's secret and the CSRF token that every write must repeat."""
+    refuse_machine(user)
     csrf = token_urlsafe(24)
     audit.record(session, user, "sign in", user.id)
     return secrets.issue(session, "session", lasts=SESSION_LASTS, user_id=user.id, csrf_token=csrf), csrf
@@ -127,6 +143,7 @@ def end_session(session: Session, secret: str) -> None:
 
 def new_sign_in_link(session: Session, user: User, lasts: timedelta = SIGN_IN_LASTS) -> str:
     """The secret of a link that signs this person in, once."""
+    refuse_machine(user)
     return secrets.issue(session, "sign_in", lasts=lasts, user_id=user.id)
 
 
@@ -152,6 +169,7 @@ def invite(session: Session, by: User, project: Project, role: str) -> str:
     """The secret of a link that lets one person join the project, while `by` may invite."""
     if role not in ("operator", "annotator"):
         raise Invalid("People are invited as operator or annotator.")
+    refuse_machine(by)
     require(session, by, project, "operator")
     audit.record(session, by, "invite", project.id, role=role)
     return secrets.issue(session, "invitation", lasts=INVITATION_LASTS, project_id=project.id, role=role, created_by=by.id)
@@ -211,6 +229,7 @@ def accept_invitation(session: Session, secret: str, name: str, password_hash: s
 
 def join(session: Session, secret: str, user: User) -> str:
     """Somebody who is known joins one more project, or rises in it; returns the project's id."""
+    refuse_machine(user)
     credential = find_invitation(session, secret, lock=True)
     held = role_in(session, user, session.get_one(Project, get_project_id(credential)))
     if RANK[held] >= RANK[credential.role]:
@@ -279,6 +298,6 @@ def require(session: Session, user: User, project: Project, role: Role) -> None:
 
 def _present(session: Session, credential: Credential | None, sentence: str) -> User:
     user = session.get(User, credential.user_id) if credential and credential.user_id else None
-    if user is None or user.revoked_at is not None:
+    if user is None or user.revoked_at is not None or user.reward:
         raise NotSignedIn(sentence)
     return user

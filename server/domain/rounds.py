@@ -17,12 +17,13 @@ from server.db import send_after_commit
 from server.domain import audit, checkpoints, people, projects
 from server.domain.launching import request_duel_round, request_sample_round, request_training_round
 from server.domain.people import Role
+from server.domain.rewarding import request_reward_round
 from server.errors import Conflict, NotFound
 from server.models import Checkpoint, Group, Job, Metric, Project, Round, State, User, now
 
 __all__ = [
     "ACTIVE", "Progress", "cancel", "list_rounds", "metrics", "open_for", "progress", "progress_of", "request_duel_round",
-    "request_sample_round", "request_training_round", "retry", "settle",
+    "request_reward_round", "request_sample_round", "request_training_round", "retry", "settle",
 ]  # fmt: skip
 
 ACTIVE = (State.QUEUED, State.RUNNING)
@@ -141,6 +142,9 @@ def _kept(session: Session, round_: Round) -> str:
     if round_.kind == "training":
         made = session.scalar(select(Checkpoint).where(Checkpoint.round_id == round_.id))
         return f"Checkpoint {made.number} is kept{_use(session, made)}, and so are the votes." if made else "The votes are kept."
+    if round_.kind == "reward":
+        scored = session.scalar(select(func.sum(Job.progress_done)).where(Job.round_id == round_.id)) or 0
+        return f"{scored} of {round_.params['images']} images are scored and kept, with the votes that follow."
     groups = session.scalar(select(func.count()).where(Group.round_id == round_.id)) or 0
     return f"{groups} of {_total(round_)} groups are finished and kept."
 
@@ -166,9 +170,7 @@ def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress
         jobs[job.round_id].append(job)
     return {
         round_.id: replace(
-            _training(session, round_, jobs[round_.id], steps.get(round_.id, 0))
-            if round_.kind == "training"
-            else _drawing(round_, jobs[round_.id], groups.get(round_.id, 0)),
+            _progress(session, round_, jobs[round_.id], groups.get(round_.id, 0), steps.get(round_.id, 0)),
             **_workers(jobs[round_.id]),
         )
         for round_ in rounds
@@ -180,6 +182,17 @@ def _workers(jobs: list[Job]) -> dict[str, Any]:
     silent = [job for job in running if job.lease_expires_at is not None and job.lease_expires_at < now()]
     names = tuple(sorted({job.worker for job in running if job.worker}))
     return {"workers": names, "silent": bool(running) and len(silent) == len(running)}
+
+
+def _progress(session: Session, round_: Round, jobs: list[Job], groups: int, steps: int) -> Progress:
+    if round_.kind == "training":
+        return _training(session, round_, jobs, steps)
+    return _scoring(round_, jobs) if round_.kind == "reward" else _drawing(round_, jobs, groups)
+
+
+def _scoring(round_: Round, jobs: list[Job]) -> Progress:
+    done, total = sum(job.progress_done for job in jobs), sum(job.progress_total for job in jobs)
+    return Progress(done, total, "images", _seconds_left(round_, jobs), round_.state, round_.message)
 
 
 def _drawing(round_: Round, jobs: list[Job], groups: int) -> Progress:
@@ -222,7 +235,8 @@ def _seconds(job: Job, moment: datetime) -> float:
 
 
 def _size(job: Job) -> int:
-    return len(job.payload.get("prompts") or job.payload.get("items") or [None])
+    parts = (job.payload.get(name) for name in ("prompts", "items", "group_ids"))
+    return len(next(filter(None, parts), [None]))
 
 
 def _fraction(job: Job) -> float:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from server.domain import checkpoints, pairs
 from server.domain.ballots import thinking_seconds
+from server.domain.choices import favourite
 from server.domain.counting import SIGNAL, counted_ids, is_live, is_useful, live_signals
 from server.domain.pairs import Usable
 from server.models import Group, Outcome, Project, Task, User, Vote
@@ -19,9 +20,12 @@ from server.models import Group, Outcome, Project, Task, User, Vote
 
 @dataclass(frozen=True)
 class Annotator:
+    """A person, or a `machine` that votes by rewards and takes no time to look."""
+
     name: str
     votes: int
     median_seconds: float | None
+    machine: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class ProjectStats:
     """`tasks_waiting` want a vote that can count now; `tasks_set_aside` would, if the policy that drew them were in use.
 
     `surplus` votes came beyond the votes wanted, or after their task was closed. `agreement` is the share of pairs of counted
-    votes on one task that say the same; None without such pairs. `position_bias` counts chosen images by their place on
+    votes on one task that say the same, where one rates images with numbers: prefer the same image to all others; None without
+    such pairs. `position_bias` counts chosen images by their place on
     screen."""
 
     groups: int
@@ -95,17 +100,18 @@ def _count(session: Session, query: Select[int]) -> int:
     return session.scalar(query) or 0
 
 
-def _live_votes(session: Session, project: Project) -> list[tuple[Vote, str]]:
-    query = select(Vote, User.name).join(Task, Task.id == Vote.task_id).join(User, User.id == Vote.user_id)
+def _live_votes(session: Session, project: Project) -> list[tuple[Vote, User]]:
+    query = select(Vote, User).join(Task, Task.id == Vote.task_id).join(User, User.id == Vote.user_id)
     query = query.where(Task.project_id == project.id, Vote.outcome.in_(SIGNAL), is_live())
     return list(session.execute(query).tuples())
 
 
-def _annotators(votes: list[tuple[Vote, str]]) -> list[Annotator]:
+def _annotators(votes: list[tuple[Vote, User]]) -> list[Annotator]:
     seconds: dict[str, list[float | None]] = defaultdict(list)
-    for vote, name in votes:
-        seconds[name].append(thinking_seconds(vote.shown_at, vote.decided_at))
-    return [Annotator(name, len(times), _median(times)) for name, times in sorted(seconds.items())]
+    machines = {user.name for _, user in votes if user.reward}
+    for vote, user in votes:
+        seconds[user.name].append(thinking_seconds(vote.shown_at, vote.decided_at))
+    return [Annotator(name, len(times), _median(times), name in machines) for name, times in sorted(seconds.items())]
 
 
 def _median(seconds: list[float | None]) -> float | None:
@@ -114,11 +120,17 @@ def _median(seconds: list[float | None]) -> float | None:
 
 
 def _agreement(votes: list[Vote]) -> float | None:
-    said: dict[str, list[tuple[object, ...]]] = defaultdict(list)
+    said: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
-        said[vote.task_id].append((vote.outcome, vote.best_image_id, vote.ranking, vote.ratings))
-    same = [a == b for answers in said.values() for a, b in combinations(answers, 2)]
+        said[vote.task_id].append(vote)
+    same = [_say_the_same(a, b) for answers in said.values() for a, b in combinations(answers, 2)]
     return sum(same) / len(same) if same else None
+
+
+def _say_the_same(one: Vote, other: Vote) -> bool:
+    if Outcome.RATED in (one.outcome, other.outcome):
+        return favourite(one) == favourite(other)
+    return (one.outcome, one.best_image_id, one.ranking) == (other.outcome, other.best_image_id, other.ranking)
 
 
 def _position_bias(votes: list[Vote]) -> list[int]:

@@ -14,6 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
+from d3po_core.rewards import RewardParams
 from server.domain import checkpoints, closing, projects, rounds
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import Conflict, Invalid, NotFound, TooLarge, parse
@@ -49,6 +50,18 @@ def train(project_id: str, visit: Visiting, fields: Fields) -> Response:
         rounds.request_training_round(visit.session, visit.user, project, params, fields.get("votes", "all"))
 
     return _launch(visit, project, "training", fields, request)
+
+
+@router.post("/p/{project_id}/reward-rounds")
+def reward(project_id: str, visit: Visiting, fields: Fields) -> Response:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+
+    def request() -> None:
+        params = parse(RewardParams, _rewards(fields), LABELS)
+        round_ids = [fields["round_id"]] if "round_id" in fields else None
+        rounds.request_reward_round(visit.session, visit.user, project, params, round_ids=round_ids)
+
+    return _launch(visit, project, "reward", fields, request)
 
 
 @router.post("/p/{project_id}/duel-rounds")
@@ -103,6 +116,23 @@ def _launch(visit: Visit, project: Project, form: str, fields: dict[str, str], r
 
 def _known(model: type[BaseModel], fields: dict[str, str]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name in model.model_fields and name != "seeds"}
+
+
+def _rewards(fields: dict[str, str]) -> dict[str, Any]:
+    """The rewards that are ticked. Weights stand in the form for all, and count where rewards add up."""
+    names = [name.removeprefix("reward:") for name in fields if name.startswith("reward:")]
+    if not names:
+        raise Invalid("Choose at least one reward to score by.")
+    combine = fields.get("combine", "pareto")
+    weights = {name: _number(f"weight:{name}", fields) for name in names} if combine == "weighted" else {}
+    return {"rewards": [{"name": name, "weight": weights.get(name)} for name in names], "combine": combine}
+
+
+def _number(name: str, fields: dict[str, str]) -> float | None:
+    try:
+        return float(fields[name]) if name in fields else None
+    except ValueError as error:
+        raise Invalid(f"A weight is a number, you sent {fields[name][:40]}.") from error
 
 
 def _prompts(fields: dict[str, str]) -> list[str] | None:

@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.domain import checkpoints, launching, projects, rounds
+from server.domain import checkpoints, launching, projects, rewards, rounds
 from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
 from server.errors import Invalid
@@ -53,7 +53,7 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         training_fields=TRAINING_FIELDS, algorithms=ALGORITHMS, training=launching.training_of(project, current).model_dump(),
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
-        prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
+        rewards=rewards.known(), prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip
 

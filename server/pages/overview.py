@@ -57,7 +57,7 @@ class Overview:
 
 
 def read(session: Session, project: Project) -> Overview:
-    latest = {kind: row for kind in ("sample", "training", "duel") if (row := _latest(session, project, kind))}
+    latest = {kind: row for kind in ("sample", "training", "duel", "reward") if (row := _latest(session, project, kind))}
     duel = latest.get("duel")
     return Overview(
         project=project,
@@ -120,7 +120,8 @@ def suggest(seen: Overview) -> Suggestion:
         return Suggestion(label, action=f"{project_url}/training-rounds", note=expectation(seen.project, seen.usable.groups))
     busy = next((row for row in seen.latest.values() if row.state in ACTIVE), None)
     if busy:
-        return Suggestion(f"{title(busy).capitalize()} is {busy.state}. The first groups can be voted on soon.")
+        then = "Its votes count as they come." if busy.kind == "reward" else "The first groups can be voted on soon."
+        return Suggestion(f"{title(busy).capitalize()} is {busy.state}. {then}")
     return _after_training(seen, project_url)
 
 

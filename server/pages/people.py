@@ -73,4 +73,5 @@ def _page(visit: Visit, project: Project, invitation: str = "", sign_in: str = "
 
 def _person(user: User, role: str, voted: dict[str, stats.Annotator]) -> Person:
     annotator = voted.get(user.name)
+    role = "machine" if user.reward else role
     return Person(user, role, annotator.votes if annotator else 0, annotator.median_seconds if annotator else None)

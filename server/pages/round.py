@@ -15,7 +15,8 @@ from server.deps import Files, get_storage
 from server.domain import closing, duels, projects, rounds
 from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
-from server.pages import live
+from server.pages import live, score_plots, scored
+from server.pages.charts import Chart
 from server.pages.expectation import expectation
 from server.pages.overview import headline, opponents
 from server.pages.templating import the, title
@@ -85,13 +86,20 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "by": by.name if by else "",
         "duel": _duel(session, row) if row.kind == "duel" else None,
         "has_log": bool(_logs(row, get_storage(get_settings()))),
-        "charts": charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv", row.params.get("algorithm", "d3po")),
+        "charts": _charts(session, project, row),
+        "scored": scored.read(session, row) if row.kind == "reward" else None,
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "waiting": waiting,
         "closed": closed,
         "learned": _learned(project, row) if row.kind == "training" else "",
         "groups": _groups(session, row) if row.kind == "sample" else [],
     }
+
+
+def _charts(session: Session, project: Project, row: Round) -> list[Chart]:
+    if row.kind == "reward":
+        return score_plots.charts(session, project, row)
+    return charts(rounds.metrics(session, row), f"/rounds/{row.id}/metrics.csv", row.params.get("algorithm", "d3po"))
 
 
 def _learned(project: Project, row: Round) -> str:
@@ -110,6 +118,8 @@ def _duel(session: Session, row: Round) -> Duel:
 
 
 def _settings(session: Session, row: Round) -> dict[str, str]:
+    if row.kind == "reward":
+        return scored.settings(session, row)
     one, other = opponents(session, row)
     roles = {"sample": {"Drawn by": title(one)}, "training": {"Trained from": title(one)}}
     sides = roles.get(row.kind, {"Does": title(one), "beat": title(other)})

@@ -23,7 +23,7 @@ def round_(project: Project, kind: str = "sample", **values: Any) -> Round:
 
 
 def job(round_: Round, **values: Any) -> Job:
-    kind = {"training": "train"}.get(round_.kind, round_.kind)
+    kind = {"training": "train", "reward": "score"}.get(round_.kind, round_.kind)
     payload = {} if kind == "train" else {"first_position": 0, "prompts": ["a red apple"]}
     return add(Job(round_id=round_.id, **{"kind": kind, "payload": payload} | values))
 

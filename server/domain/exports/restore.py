@@ -12,7 +12,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -165,11 +164,6 @@ def _adapted(session: Session, of: rows.Rows, archive: Archive, taken: set[str])
         elif of.model is not User:
             yield row
         elif session.get(User, row["id"]) is None:
-            name = _free_name(session, row["name"], taken)
+            name = people.free_name(session, row["name"], taken)
             taken.add(name_key(name))
             yield row | {"name": name}
-
-
-def _free_name(session: Session, name: str, taken: set[str]) -> str:
-    tries = (name if number == 1 else f"{name} {number}" for number in count(1))
-    return next(tried for tried in tries if name_key(tried) not in taken and people.known(session, tried) is None)

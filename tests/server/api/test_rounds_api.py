@@ -407,3 +407,40 @@ def test_what_a_round_would_cost(client: TestClient, project: Project, boss: dic
     assert client.get(f"{path}/sample", headers=annotator).status_code == 403
     assert client.get(f"{path}/sample?count=0", headers=boss).json()["detail"] == "count must be at least 1, you sent 0."
     assert client.get(f"{path}/dance", headers=boss).status_code == 422
+
+
+class TestRewardRounds:
+    def test_an_operator_asks_and_sees_its_progress(
+        self, client: TestClient, project: Project, boss: dict[str, str], annotator: dict[str, str]
+    ) -> None:
+        task = factories.task(project)
+        url, body = f"/api/v1/projects/{project.id}/reward-rounds", {"rewards": [{"name": "colourfulness"}]}
+        factories.commit()
+        assert client.post(url, json=body, headers=annotator).status_code == 403
+        made = client.post(url, json=body, headers=boss)
+        assert made.status_code == 201
+        told = made.json()
+        assert (told["kind"], told["state"], told["checkpoint_id"], told["opponent_id"]) == ("reward", "queued", "base", None)
+        assert told["params"] | {"combine": "pareto", "groups": 1, "images": 3} == told["params"]
+        assert told["params"]["round_ids"] == [task.group.round_id]
+        assert (told["progress"]["done"], told["progress"]["total"], told["progress"]["unit"]) == (0, 3, "images")
+
+    @pytest.mark.parametrize(
+        ("body", "sentence"),
+        [
+            ({"rewards": []}, "rewards needs at least 1"),
+            ({"rewards": [{"name": "colourfulness"}] * 2}, "names a reward twice"),
+            ({"rewards": [{"name": "colourfulness"}], "combine": "weighted"}, "colourfulness has none; give each a weight"),
+            ({"rewards": [{"name": "colourfulness", "weight": 1}]}, "Pareto dominance knows none"),
+            ({"rewards": [{"name": "beauty"}]}, "There is no reward beauty here"),
+            ({"rewards": [{"name": "http", "parameters": {"url": "http://10.0.0.1/"}}]}, "http needs its parameters"),
+        ],
+    )
+    def test_what_makes_no_sense_is_told(
+        self, client: TestClient, project: Project, boss: dict[str, str], body: dict[str, Any], sentence: str
+    ) -> None:
+        factories.task(project)
+        factories.commit()
+        answer = client.post(f"/api/v1/projects/{project.id}/reward-rounds", json=body, headers=boss)
+        assert answer.status_code == 422
+        assert sentence in answer.json()["detail"]
