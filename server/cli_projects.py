@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from d3po_core.params import Params, SamplingParams, TrainingParams
 from server import db
-from server.cli_rounds import first_admin
-from server.domain import projects
+from server.cli_rounds import ProjectName, find_project, first_admin
+from server.domain import projects, prompts
 from server.errors import Invalid, describe
 
 app = typer.Typer(no_args_is_help=True, help="Projects.")
@@ -25,7 +25,11 @@ def create_project(
     mode: Annotated[str, typer.Option(help="best (of N images), pairwise, or ranking (all N in order).")] = "best",
     guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
     votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
-    prompt_set: Annotated[str, typer.Option()] = "demo",
+    prompt_set: Annotated[str, typer.Option(help="docs/prompts.md lists them.")] = "demo",
+    prompts_file: Annotated[
+        Path | None,
+        typer.Option(help="Prompts of its own: a text file, one a line, a weight after a tab.", exists=True, dir_okay=False),
+    ] = None,
     flag: Annotated[list[str] | None, typer.Option(help="A word about single images; repeat for more.")] = None,
     sampling: Annotated[
         Path | None, typer.Option(help="A JSON file: settings of sample and duel rounds.", exists=True, dir_okay=False)
@@ -38,9 +42,24 @@ def create_project(
     with db.session_scope() as session:
         project = projects.create(
             session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set,
+            prompts=prompts.in_text(prompts_file.read_bytes(), prompts_file.name) if prompts_file else None,
             sampling=_from_file(SamplingParams, sampling), training=_from_file(TrainingParams, training), flags=flag,
         )  # fmt: skip
     print(project.id)
+
+
+@app.command("prompts")
+def set_prompts(
+    file: Annotated[
+        Path, typer.Argument(help="A text file in UTF-8, one prompt a line, a weight after a tab.", exists=True, dir_okay=False)
+    ],
+    project: ProjectName = None,
+) -> None:
+    """From now on rounds of the project draw from these prompts; about a fifth of them are held out for duels."""
+    with db.session_scope() as session:
+        chosen = find_project(session, project)
+        projects.set_prompts(session, first_admin(session), chosen, prompts.in_text(file.read_bytes(), file.name))
+        print(f"{chosen.name} draws from {len(chosen.prompts):,} prompts of its own.")
 
 
 def _from_file(model: type[P], path: Path | None) -> P | None:

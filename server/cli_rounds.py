@@ -17,6 +17,7 @@ from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from d3po_core.rewards import RewardParams
 from server import db
 from server.domain import checkpoints, projects, rounds
+from server.domain import prompts as prompt_rules
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import Conflict, D3poError, Invalid, parse
 from server.models import Project, Round, State, User
@@ -26,7 +27,9 @@ LOOK_EVERY_SECONDS = 0.5
 
 ProjectName = Annotated[str | None, typer.Argument(help="Name or id; may be left out while there is only one project.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="A prompt; repeat for more.")]
-PromptsFile = Annotated[Path | None, typer.Option(help="A text file with one prompt a line.", exists=True, dir_okay=False)]
+PromptsFile = Annotated[
+    Path | None, typer.Option(help="A text file with one prompt a line; each is drawn once.", exists=True, dir_okay=False)
+]
 PromptSet = Annotated[str | None, typer.Option(help="Draw from this prompt set instead of the project's.")]
 Count = Annotated[int, typer.Option(help="How many prompts to draw from the prompt set.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="num_inference_steps, T.")]
@@ -194,7 +197,7 @@ def _follow(round_id: str, bars: Progress) -> rounds.Progress:
 
 
 def _prompts(given: list[str] | None, file: Path | None) -> list[str] | None:
-    lines = [line for line in file.read_text().splitlines() if line.strip()] if file else []
+    lines = list(prompt_rules.in_text(file.read_bytes(), file.name)) if file else []
     return [*(given or []), *lines] or ([] if file else None)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from d3po_core.params import DuelParams, Params
+from d3po_core.prompts import PromptSet
 from server.db import read_scope
 from server.domain.jobs import Claim
+from server.domain.prompts import set_of
 from server.domain.recording import checkpoint_of, recorded_positions
 from server.models import Checkpoint, Job, Project, Round
 from server.settings import get_settings
@@ -23,7 +25,7 @@ class Plan:
     """Detached from the session. Checkpoint ids of None mean the base model; `trained_id` is this round's own result."""
 
     base_model: str
-    prompt_set: str
+    prompts: PromptSet
     sampling: dict[str, Any]
     round_params: dict[str, Any]
     payload: dict[str, Any]
@@ -51,7 +53,7 @@ def fetch(claim: Claim) -> Plan:
         project = session.get_one(Project, round_.project_id)
         trained = checkpoint_of(session, round_.id)
         return Plan(
-            base_model=project.base_model, prompt_set=project.prompt_set, sampling=project.sampling,
+            base_model=project.base_model, prompts=set_of(project), sampling=project.sampling,
             round_params=round_.params, payload=session.get_one(Job, claim.job_id).payload,
             checkpoint_id=round_.checkpoint_id, opponent_id=round_.opponent_id, trained_id=trained.id if trained else None,
             recorded=recorded_positions(session, round_.id),

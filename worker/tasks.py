@@ -6,7 +6,6 @@ from celery import shared_task
 from PIL.Image import Image
 
 from d3po_core.params import DuelParams, SamplingParams
-from d3po_core.prompts import prompt_set
 from server.db import session_scope
 from server.domain.jobs import Claim
 from server.domain.recording import DrawnImage, record_checkpoint, record_group
@@ -75,7 +74,7 @@ def train_and_show(claim: Claim, beat: Heartbeat) -> None:
         with session_scope() as session:
             record_checkpoint(session, claim, key, manifest)
         plan = fetch(claim)
-    items = [(prompt, GALLERY_SEED) for prompt in prompt_set(plan.prompt_set).draw(GALLERY_PROMPTS, GALLERY_SEED)]
+    items = [(prompt, GALLERY_SEED) for prompt in plan.prompts.draw(GALLERY_PROMPTS, GALLERY_SEED)]
     draw_pairs(claim, beat, plan, items, plan.gallery_params(), [None, plan.trained_id], task=False)
 
 

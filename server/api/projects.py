@@ -34,6 +34,9 @@ class NewProject(BaseModel):
     guideline: Annotated[str, Field(max_length=20_000)] = ""
     votes_per_task: int = 1
     prompt_set: str = "demo"
+    prompts: dict[str, float] | None = Field(
+        default=None, description='A prompt set of its own instead, each prompt with its weight: {"a cat": 1, "a dog": 2}.'
+    )
     sampling: SamplingParams | None = Field(
         default=None, description="Of rounds that do not say otherwise; what is left out is the base model's own."
     )
@@ -45,7 +48,11 @@ class NewProject(BaseModel):
 
 class ProjectChange(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"flags": ["distorted", "extra fingers"]}]})
-    flags: list[str]
+    flags: list[str] | None = Field(default=None, description="Words about single images that people are offered from now on.")
+    prompts: dict[str, float] | None = Field(
+        default=None, description="A prompt set of its own, each prompt with its weight, that rounds draw from from now on."
+    )
+    prompt_set: str | None = Field(default=None, description='A prompt set by name, "own" for the project\'s own.')
 
 
 @router.post("/projects", status_code=201, responses=problems(409))
@@ -71,9 +78,14 @@ def read(project_id: str, session: DbSession, user: CurrentUser) -> ProjectOut:
 
 @router.patch("/projects/{project_id}")
 def change(project_id: str, body: ProjectChange, session: DbSession, user: CurrentUser) -> ProjectOut:
-    """From now on people are offered these words about single images. Operators only."""
+    """Changes what is named, from now on. Operators only."""
     project = projects.open_for(session, user, project_id, "operator")
-    projects.set_flags(session, user, project, body.flags)
+    if body.flags is not None:
+        projects.set_flags(session, user, project, body.flags)
+    if body.prompts is not None:
+        projects.set_prompts(session, user, project, body.prompts)
+    if body.prompt_set is not None:
+        projects.choose_prompt_set(session, user, project, body.prompt_set)
     return ProjectOut.of(project, checkpoints.current(session, project))
 
 

@@ -54,7 +54,7 @@ class ProjectOut(BaseModel):
     base_model: str
     mode: str
     guideline: str
-    prompt_set: str
+    prompt_set: str = Field(description='What rounds draw prompts from; "own" is a set of the project\'s own.')
     votes_per_task: int
     flags: list[str] = Field(description="Words about single images that people are offered while they vote.")
     sampling: dict[str, Any] = Field(description="Of rounds that do not say otherwise.")

@@ -133,7 +133,7 @@ def _prompts(
     if prompts is not None:
         return prompt_rules.check(prompts)
     draw = prompt_rules.held_out if held_out else prompt_rules.draw
-    return draw(prompt_set or project.prompt_set, count, seed)
+    return draw(project, count, seed, prompt_set)
 
 
 def _chunks(prompts: list[str]) -> Iterator[tuple[int, list[str]]]:

@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 
 from d3po_core.demo_model import recipe
 from d3po_core.params import Params, SamplingParams, TrainingParams
-from server.domain import audit, people, prompts
+from server.domain import audit, people
+from server.domain import prompts as prompt_rules
 from server.domain.ballots import MAX_FLAG_CHARACTERS, MAX_FLAGS
 from server.domain.people import Role
 from server.errors import Conflict, Denied, Invalid, NotFound, parse
-from server.models import FLAGS, Membership, Project, User
+from server.models import FLAGS, OWN_PROMPTS, Membership, Project, User
 from server.settings import DEMO_WEIGHTS, get_settings
 
 MODES = ("best", "pairwise", "ranking")
@@ -30,18 +31,22 @@ def create(
     guideline: str = "",
     votes_per_task: int = 1,
     prompt_set: str = "demo",
+    prompts: Mapping[str, float] | None = None,
     sampling: SamplingParams | None = None,
     training: TrainingParams | None = None,
     flags: Sequence[str] | None = None,
 ) -> Project:
     """A new project. `base_model` is a name registered in the settings; None takes the operator's default. What `sampling` and
-    `training` do not name is the base model's own: measured for the embedded one, published for others."""
+    `training` do not name is the base model's own: measured for the embedded one, published for others. `prompts`, each with a
+    weight, are a prompt set of its own instead of a named one."""
     if not by.is_admin:
         raise Denied("Only an admin can create a project.")
     name, base_model = name.strip(), base_model or get_settings().base_model
     check_name(name)
     _check(base_model, mode, votes_per_task)
-    prompts.check_set(prompt_set)
+    own_prompts = prompt_rules.check_own(prompts) if prompts is not None else {}
+    if not own_prompts:
+        prompt_rules.check_set(prompt_set)
     if session.scalar(select(Project.id).where(Project.name == name)):
         raise Conflict(f"There is already a project called {name}. Choose another name.")
     own_sampling, own_training = settings_of(base_model)
@@ -55,7 +60,8 @@ def create(
         mode=mode,
         guideline=guideline,
         votes_per_task=votes_per_task,
-        prompt_set=prompt_set,
+        prompt_set=OWN_PROMPTS if own_prompts else prompt_set,
+        prompts=own_prompts,
         sampling=sampling.model_dump(mode="json"),
         training=training.model_dump(mode="json"),
         flags=_flags(FLAGS if flags is None else flags),
@@ -71,6 +77,24 @@ def set_flags(session: Session, by: User, project: Project, words: Sequence[str]
     people.require(session, by, project, "operator")
     audit.record(session, by, "set flags", project.id, before=project.flags)
     project.flags = _flags(words)
+    session.flush()
+
+
+def set_prompts(session: Session, by: User, project: Project, prompts: Mapping[str, float]) -> None:
+    """From now on rounds draw from these prompts, each with its weight."""
+    people.require(session, by, project, "operator")
+    project.prompts, project.prompt_set = prompt_rules.check_own(prompts), OWN_PROMPTS
+    audit.record(session, by, "set prompts", project.id, count=len(project.prompts))
+    session.flush()
+
+
+def choose_prompt_set(session: Session, by: User, project: Project, name: str) -> None:
+    """From now on rounds draw from the prompt set of this name; the project's own prompts are kept under their name."""
+    people.require(session, by, project, "operator")
+    if not (name == OWN_PROMPTS and project.prompts):
+        prompt_rules.check_set(name)
+    audit.record(session, by, "choose prompt set", project.id, before=project.prompt_set, after=name)
+    project.prompt_set = name
     session.flush()
 
 

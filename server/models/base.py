@@ -74,6 +74,7 @@ class Base(DeclarativeBase):
         list[str]: JSON,
         dict[str, list[str]]: JSON,
         dict[str, list[float]]: JSON,
+        dict[str, float]: JSON,
     }
 
 

@@ -10,12 +10,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 from server.models.base import Base, Identified
 
 FLAGS = ("distorted", "unsafe", "off-prompt")
+OWN_PROMPTS = "own"
 
 
 class Project(Identified, Base):
     """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` and `training` hold the
     SamplingParams and TrainingParams of rounds that do not say otherwise; what is missing there is the default.
-    `flags`: the words about single images that the voting page offers."""
+    `flags`: the words about single images that the voting page offers. `prompts`: a prompt set of its own, each prompt with its
+    weight, named OWN_PROMPTS in `prompt_set`."""
 
     __tablename__ = "projects"
     name: Mapped[str] = mapped_column(String(80), unique=True)
@@ -23,6 +25,7 @@ class Project(Identified, Base):
     mode: Mapped[str] = mapped_column(String(20))
     guideline: Mapped[str] = mapped_column(Text, default="")
     prompt_set: Mapped[str] = mapped_column(String(80), default="demo")
+    prompts: Mapped[dict[str, float]] = mapped_column(default=dict)
     votes_per_task: Mapped[int] = mapped_column(default=1)
     sampling: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]] = mapped_column(default=dict)

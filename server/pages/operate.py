@@ -10,11 +10,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from d3po_core.prompts import names as prompt_sets
 from server.domain import checkpoints, launching, projects, rewards, rounds
+from server.domain import prompts as prompt_rules
 from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
-from server.errors import Invalid
-from server.models import Project, User
+from server.errors import Invalid, TooLarge
+from server.models import OWN_PROMPTS, Project, User
 from server.pages import live, overview
 from server.pages.estimates import sentence
 from server.pages.expectation import expectation
@@ -54,6 +56,7 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         rewards=rewards.known(), prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
+        prompt_sets=prompt_sets(), own_prompts=prompt_rules.to_text(project.prompts),
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip
 
@@ -68,6 +71,23 @@ def set_flags(project_id: str, visit: Visiting, flags: Annotated[str, Form()] = 
     except Invalid as error:
         return page(visit, project, Refused("flags", str(error), {"flags": flags}), error.status)
     return RedirectResponse(f"/p/{project.id}#flags", status_code=303)
+
+
+@router.post("/prompts")
+def set_prompts(
+    project_id: str, visit: Visiting, prompts: Annotated[str, Form()] = "", prompt_set: Annotated[str, Form()] = ""
+) -> Response:
+    """Prompts of its own, one a line, or a prompt set by name."""
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    try:
+        with visit.session.begin_nested():
+            if prompt_set != OWN_PROMPTS:
+                projects.choose_prompt_set(visit.session, visit.user, project, prompt_set)
+            else:
+                projects.set_prompts(visit.session, visit.user, project, prompt_rules.in_text(prompts.encode(), "The list"))
+    except (Invalid, TooLarge) as error:
+        return page(visit, project, Refused("prompts", str(error), {"prompts": prompts, "prompt_set": prompt_set}), error.status)
+    return RedirectResponse(f"/p/{project.id}#prompts", status_code=303)
 
 
 def _typed(refused: Refused | None, form: str) -> dict[str, str]:

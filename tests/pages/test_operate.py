@@ -115,6 +115,23 @@ def test_the_operator_sets_the_flags_that_people_vote_with(project: Project, ali
     assert browse(bob).post(f"/p/{project.id}/flags", flags="x").status_code == 403
 
 
+def test_the_operator_gives_the_project_prompts_of_its_own(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    operator = browse(alice)
+
+    answer = operator.post(f"/p/{project.id}/prompts", prompt_set="own", prompts="a town\r\na lake\t3\r\n")
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/p/{project.id}#prompts")
+    page = operator.get(f"/p/{project.id}").text
+    assert ">a town\na lake\t3</textarea>" in page
+    assert "from the prompt set “own”" in page
+    assert operator.post(f"/p/{project.id}/prompts", prompt_set="animals", prompts="").status_code == 303
+    assert "from the prompt set “animals”" in operator.get(f"/p/{project.id}").text
+    refused = operator.post(f"/p/{project.id}/prompts", prompt_set="own", prompts="a town\tmuch")
+    assert (refused.status_code, "The list, line 1, has &#39;much&#39; after a tab" in refused.text) == (422, True)
+    assert ">a town\tmuch</textarea>" in refused.text
+    assert browse(bob).post(f"/p/{project.id}/prompts", prompt_set="animals").status_code == 403
+
+
 def test_flags_that_do_not_fit_come_back_as_typed(project: Project, alice: User, browse: Browse) -> None:
     answer = browse(alice).post(f"/p/{project.id}/flags", flags="good\n" + "x" * 41)
 

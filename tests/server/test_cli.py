@@ -64,6 +64,24 @@ def test_a_first_admin_and_a_first_project(d3po: D3po) -> None:
     assert d3po("project", "create", "Emoji")[::2] == (1, "There is already a project called Emoji. Choose another name.")
 
 
+def test_a_project_with_prompts_of_its_own(d3po: D3po, tmp_path: Path) -> None:
+    d3po("user", "add", "root", "--role", "admin")
+    file, other = tmp_path / "towns.txt", tmp_path / "latin.txt"
+    file.write_text("a town\na lake\t3\n", encoding="utf-8")
+    other.write_bytes("ein Kätzchen".encode("latin-1"))
+    status, project_id, _ = d3po("project", "create", "Maps", "--prompts-file", str(file))
+    assert status == 0
+    with read_scope() as session:
+        assert session.get_one(Project, project_id.strip()).prompts == {"a town": 1, "a lake": 3}
+    file.write_text("a road\na path\n")
+    assert d3po("project", "prompts", str(file), "Maps")[:2] == (0, "Maps draws from 2 prompts of its own.\n")
+    for command in (("project", "prompts", str(other), "Maps"), ("sample", "Maps", "--prompts-file", str(other))):
+        status, _, told = d3po(*command)
+        assert (status, told) == (
+            1, "latin.txt is not UTF-8: line 1 has the byte 0xE4. Save it as UTF-8 and send it again."
+        )  # fmt: skip
+
+
 def test_a_project_with_settings_of_its_own(d3po: D3po, tmp_path: Path) -> None:
     d3po("user", "add", "root", "--role", "admin")
     sampling, training = tmp_path / "sampling.json", tmp_path / "training.json"

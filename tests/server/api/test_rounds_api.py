@@ -70,6 +70,16 @@ class TestProjects:
         assert client.patch(path, json={"flags": ["blurred"]}, headers=people["o"]).json()["flags"] == ["blurred"]
         assert client.get(path, headers=people["a"]).json()["flags"] == ["blurred"]
 
+    def test_prompts_may_be_the_projects_own(self, client: TestClient, session: Session) -> None:
+        boss = factories.bearer(factories.admin())
+        made = client.post("/api/v1/projects", json={"name": "Maps", "prompts": {"a map": 1, "a town": 2}}, headers=boss).json()
+        assert made["prompt_set"] == "own"
+        path = f"/api/v1/projects/{made['id']}"
+        assert client.patch(path, json={"prompt_set": "animals"}, headers=boss).json()["prompt_set"] == "animals"
+        assert client.patch(path, json={"prompts": {"a lake": 1}}, headers=boss).json()["prompt_set"] == "own"
+        assert client.patch(path, json={"prompts": {"a lake": -1}}, headers=boss).status_code == 422
+        assert session.get_one(Project, made["id"], populate_existing=True).prompts == {"a lake": 1}
+
     def test_others_may_not_create(self, client: TestClient, boss: dict[str, str]) -> None:
         assert client.post("/api/v1/projects", json={"name": "Mine"}, headers=boss).status_code == 403
 
