@@ -5,7 +5,7 @@ python = .venv/bin/python
 DATA ?= data
 PORT ?= 8000
 
-.PHONY: help setup demo test lint loop demo-model lock clean
+.PHONY: help setup demo test lint loop curves demo-model lock clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ lint: setup ## ruff and mypy
 
 loop: setup ## headless proof: 8 rounds at most, then a blind duel; PREFER=jpeg or colourful, OUT=folder
 	@$(python) -m benchmarks.loop --prefer $(or $(PREFER),jpeg) --out $(or $(OUT),build/loop-$(or $(PREFER),jpeg))
+
+curves: setup ## D3PO against DDPO, DPOK and RWR, hours, resumable; OBJECTIVE=compressibility, incompressibility or colourfulness
+	@OMP_NUM_THREADS=1 $(python) -m benchmarks.curves --objective $(or $(OBJECTIVE),compressibility) --out $(or $(OUT),build/curves)
 
 demo-model: setup ## train the embedded model again (hours on a CPU; resumable)
 	@$(python) -m d3po_core.demo_model
