@@ -30,7 +30,9 @@ class NewProject(BaseModel):
     )
     name: Annotated[str, Field(min_length=1, max_length=80)]
     base_model: str | None = Field(default=None, description="A name registered in the server's settings; null: its default.")
-    mode: str = Field(default="best", description="best (of N images), pairwise, or ranking (all N in order).")
+    mode: str = Field(
+        default="best", description="best (of N images), pairwise, ranking (all N in order), or good_bad (each image)."
+    )
     guideline: Annotated[str, Field(max_length=20_000)] = ""
     votes_per_task: int = 1
     prompt_set: str = "demo"
@@ -44,15 +46,19 @@ class NewProject(BaseModel):
         default=None, description="Of rounds that do not say otherwise; what is left out is the base model's own."
     )
     flags: list[str] | None = Field(default=None, description="Words about single images; null: distorted, unsafe, off-prompt.")
+    blur: bool = Field(default=False, description="Blur images until hovered, focused or tapped.")
 
 
 class ProjectChange(BaseModel):
+    """What is left out stays."""
+
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"flags": ["distorted", "extra fingers"]}]})
     flags: list[str] | None = Field(default=None, description="Words about single images that people are offered from now on.")
     prompts: dict[str, float] | None = Field(
         default=None, description="A prompt set of its own, each prompt with its weight, that rounds draw from from now on."
     )
     prompt_set: str | None = Field(default=None, description='A prompt set by name, "own" for the project\'s own.')
+    blur: bool | None = Field(default=None, description="Blur images until somebody wants to see them.")
 
 
 @router.post("/projects", status_code=201, responses=problems(409))
@@ -86,6 +92,8 @@ def change(project_id: str, body: ProjectChange, session: DbSession, user: Curre
         projects.set_prompts(session, user, project, body.prompts)
     if body.prompt_set is not None:
         projects.choose_prompt_set(session, user, project, body.prompt_set)
+    if body.blur is not None:
+        projects.set_blur(session, user, project, body.blur)
     return ProjectOut.of(project, checkpoints.current(session, project))
 
 

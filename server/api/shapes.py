@@ -44,7 +44,7 @@ class Page(BaseModel, Generic[Item]):
 class ProjectOut(BaseModel):
     model_config = example(
         {"id": ID, "name": "Emoji", "base_model": "demo", "mode": "best", "guideline": "", "prompt_set": "demo",
-         "votes_per_task": 1, "flags": ["distorted", "unsafe", "off-prompt"],
+         "votes_per_task": 1, "flags": ["distorted", "unsafe", "off-prompt"], "blur": False,
          "sampling": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5.0, "eta": 1.0, "seed": 0},
          "training": {"learning_rate": 1e-3, "adam_epsilon": 1e-4, "lora_rank": 64, "max_kl": 4e-3},
          "checkpoint_id": "base", "created_at": TIME}
@@ -57,6 +57,7 @@ class ProjectOut(BaseModel):
     prompt_set: str = Field(description='What rounds draw prompts from; "own" is a set of the project\'s own.')
     votes_per_task: int
     flags: list[str] = Field(description="Words about single images that people are offered while they vote.")
+    blur: bool = Field(description="Images are blurred until somebody wants to see them; a safety score decides for its image.")
     sampling: dict[str, Any] = Field(description="Of rounds that do not say otherwise.")
     training: dict[str, Any] = Field(description="Of rounds that do not say otherwise; what is left out is the default.")
     checkpoint_id: str = Field(description='The policy that the next sample round uses; "base" is the base model.')
@@ -145,26 +146,30 @@ class ImageOut(BaseModel):
     url: str
     width: int
     height: int
+    blur: bool = Field(description="Show it blurred until the person wants to see it.")
 
     @classmethod
-    def of(cls, image: Image) -> ImageOut:
-        return cls(id=image.id, url=f"/api/v1/images/{image.id}.webp", width=image.width, height=image.height)
+    def of(cls, image: Image, blur: bool) -> ImageOut:
+        url = f"/api/v1/images/{image.id}.webp"
+        return cls(id=image.id, url=url, width=image.width, height=image.height, blur=blur)
 
 
 class TaskOut(BaseModel):
     model_config = example(
         {"task_id": ID, "prompt": "a red apple", "mode": "best", "lease_expires_at": TIME,
-         "images": [{"id": ID, "url": f"/api/v1/images/{ID}.webp", "width": 64, "height": 64}]}
+         "images": [{"id": ID, "url": f"/api/v1/images/{ID}.webp", "width": 64, "height": 64, "blur": False}]}
     )  # fmt: skip
     task_id: str
     prompt: str
-    mode: str
+    mode: str = Field(
+        description="How people are asked: best, pairwise, ranking, or good_bad, whose votes are rated: 1 for good, 0 for bad."
+    )
     images: list[ImageOut] = Field(description="In the order to show them in, which is recorded with the vote.")
     lease_expires_at: datetime
 
     @classmethod
     def of(cls, leased: LeasedTask) -> TaskOut:
-        images = [ImageOut.of(image) for image in leased.images]
+        images = [ImageOut.of(image, image.id in leased.blurred) for image in leased.images]
         return cls(
             task_id=leased.task_id,
             prompt=leased.prompt,

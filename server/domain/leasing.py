@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Select, and_, exists, func, select
 from sqlalchemy.orm import Session, selectinload
 
-from server.domain import checkpoints, people
+from server.domain import blurring, checkpoints, people
 from server.domain.counting import is_live, is_useful, live_signals
 from server.errors import Invalid
 from server.models import Group, Image, Lease, Outcome, Project, Task, User, Vote, now
@@ -27,13 +27,14 @@ _chance = random.SystemRandom()
 
 @dataclass(frozen=True)
 class LeasedTask:
-    """A task on somebody's screen, its images in the order in which this person sees them."""
+    """A task on somebody's screen, its images in the order in which this person sees them. `blurred`: ids of those to blur."""
 
     task_id: str
     prompt: str
     mode: str
     images: list[Image]
     lease_expires_at: datetime
+    blurred: frozenset[str] = frozenset()
 
 
 def lease_tasks(session: Session, user: User, project: Project, count: int) -> list[LeasedTask]:
@@ -65,7 +66,15 @@ def _hold(session: Session, user: User, tasks: Sequence[Task], order: list[str] 
         lease.expires_at = moment + timedelta(seconds=get_settings().lease_seconds)
     session.add_all(leases.values())
     session.flush()
-    return [_as_shown(task, leases[task.id]) for task in tasks]
+    blurred = _blurred(session, tasks)
+    return [_as_shown(task, leases[task.id], blurred) for task in tasks]
+
+
+def _blurred(session: Session, tasks: Sequence[Task]) -> frozenset[str]:
+    if not tasks:
+        return frozenset()
+    images = [image for task in tasks for image in task.group.images]
+    return blurring.blurred(session, session.get_one(Project, tasks[0].project_id), images)
 
 
 def is_held(lease: Lease, moment: datetime) -> bool:
@@ -79,11 +88,10 @@ def _shuffled_images(task: Task) -> list[str]:
     return order
 
 
-def _as_shown(task: Task, lease: Lease) -> LeasedTask:
+def _as_shown(task: Task, lease: Lease, blurred: frozenset[str]) -> LeasedTask:
     images = {image.id: image for image in task.group.images}
-    return LeasedTask(
-        task.id, task.group.prompt, task.mode, [images[image_id] for image_id in lease.shown_order], lease.expires_at
-    )
+    shown = [images[image_id] for image_id in lease.shown_order]
+    return LeasedTask(task.id, task.group.prompt, task.mode, shown, lease.expires_at, blurred & images.keys())
 
 
 def has_room(session: Session, user: User, task: Task) -> bool:

@@ -18,7 +18,7 @@ from server.errors import Conflict, Denied, Invalid, NotFound, parse
 from server.models import FLAGS, OWN_PROMPTS, Membership, Project, User
 from server.settings import DEMO_WEIGHTS, get_settings
 
-MODES = ("best", "pairwise", "ranking")
+MODES = ("best", "pairwise", "ranking", "good_bad")
 P = TypeVar("P", bound=Params)
 
 
@@ -35,6 +35,7 @@ def create(
     sampling: SamplingParams | None = None,
     training: TrainingParams | None = None,
     flags: Sequence[str] | None = None,
+    blur: bool = False,
 ) -> Project:
     """A new project. `base_model` is a name registered in the settings; None takes the operator's default. What `sampling` and
     `training` do not name is the base model's own: measured for the embedded one, published for others. `prompts`, each with a
@@ -65,6 +66,7 @@ def create(
         sampling=sampling.model_dump(mode="json"),
         training=training.model_dump(mode="json"),
         flags=_flags(FLAGS if flags is None else flags),
+        blur=blur,
     )
     session.add(project)
     session.flush()
@@ -95,6 +97,14 @@ def choose_prompt_set(session: Session, by: User, project: Project, name: str) -
         prompt_rules.check_set(name)
     audit.record(session, by, "choose prompt set", project.id, before=project.prompt_set, after=name)
     project.prompt_set = name
+    session.flush()
+
+
+def set_blur(session: Session, by: User, project: Project, blur: bool) -> None:
+    """From now on images are shown blurred, or not, until somebody wants to see them; a safety score decides for its image."""
+    people.require(session, by, project, "operator")
+    audit.record(session, by, "set blur", project.id, before=project.blur)
+    project.blur = blur
     session.flush()
 
 

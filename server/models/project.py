@@ -14,10 +14,13 @@ OWN_PROMPTS = "own"
 
 
 class Project(Identified, Base):
-    """mode: pairwise (two images), best (best of N) or ranking (all N in order). `sampling` and `training` hold the
-    SamplingParams and TrainingParams of rounds that do not say otherwise; what is missing there is the default.
-    `flags`: the words about single images that the voting page offers. `prompts`: a prompt set of its own, each prompt with its
-    weight, named OWN_PROMPTS in `prompt_set`."""
+    """mode: pairwise (two images), best (best of N), ranking (all N in order) or good_bad (each image by itself).
+
+    `sampling` and `training` hold the SamplingParams and TrainingParams of rounds that do not say otherwise; what is missing
+    there is the default. `flags`: the words about single images that the voting page offers. `blur`: images are blurred until
+    somebody wants to see them, unless a safety score says otherwise of one. `prompts`: a prompt set of its own, each prompt with
+    its weight, named OWN_PROMPTS in `prompt_set`.
+    """
 
     __tablename__ = "projects"
     name: Mapped[str] = mapped_column(String(80), unique=True)
@@ -30,3 +33,4 @@ class Project(Identified, Base):
     sampling: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]] = mapped_column(default=dict)
     flags: Mapped[list[str]] = mapped_column(default=lambda: list(FLAGS))
+    blur: Mapped[bool] = mapped_column(default=False)

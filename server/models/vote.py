@@ -24,7 +24,8 @@ class Outcome(StrEnum):
 
 
 class Task(Identified, Base):
-    """A group in the voting queue that wants `votes_wanted` votes. `closed_at`: taken out of the queue by an operator."""
+    """A group in the voting queue that wants `votes_wanted` votes. `mode`: how people are asked, see Project. `closed_at`: taken
+    out of the queue by an operator."""
 
     __tablename__ = "tasks"
     __table_args__ = (Index("ix_tasks_project_id_closed_at_id", "project_id", "closed_at", "id"),)

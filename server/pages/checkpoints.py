@@ -11,7 +11,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from sqlalchemy.orm import Session
 
-from server.domain import checkpoints, projects
+from server.domain import blurring, checkpoints, projects
 from server.models import Checkpoint, Project, Round, State
 from server.pages import live
 from server.pages.expectation import expectation
@@ -69,8 +69,9 @@ def promote(project_id: str, visit: Visiting, checkpoint_id: Annotated[str, Form
 def _changing(session: Session, project: Project, checkpoint: Checkpoint) -> dict[str, Any]:
     """The checkpoint is there before its pictures: its round draws them, and then puts it into use."""
     training, current = session.get_one(Round, checkpoint.round_id), checkpoints.current(session, project)
+    gallery = checkpoints.gallery(session, checkpoint)
     return {
-        "checkpoint": checkpoint, "gallery": checkpoints.gallery(session, checkpoint),
+        "checkpoint": checkpoint, "gallery": gallery, "blurred": blurring.in_gallery(session, project, gallery),
         "expected": expectation(project, checkpoint.manifest.get("groups", 0)),
         "drawing": training.state in (State.QUEUED, State.RUNNING),
         "parent": session.get(Checkpoint, checkpoint.parent_id) if checkpoint.parent_id else None,

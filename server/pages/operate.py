@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from d3po_core.prompts import names as prompt_sets
-from server.domain import checkpoints, launching, projects, rewards, rounds
+from server.domain import blurring, checkpoints, launching, projects, rewards, rounds
 from server.domain import prompts as prompt_rules
 from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
@@ -48,12 +48,13 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
     known = checkpoints.list_(visit.session, project)[0]
     current = changing["current"]
     challenger = current or next(iter(known), None)
+    gallery = checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else []
     by_id = {checkpoint.id: checkpoint for checkpoint in known}
     return visit.page(
         "operate.html", project, section="operate", **changing, checkpoints=known,
         challenger=challenger, opponent=by_id.get(challenger.parent_id or "") if challenger else None,
         training_fields=TRAINING_FIELDS, algorithms=ALGORITHMS, training=launching.training_of(project, current).model_dump(),
-        gallery=checkpoints.gallery(visit.session, current)[:PICTURES_SHOWN] if current else [],
+        gallery=gallery, blurred=blurring.in_gallery(visit.session, project, gallery),
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         rewards=rewards.known(), prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
         prompt_sets=prompt_sets(), own_prompts=prompt_rules.to_text(project.prompts),
@@ -88,6 +89,14 @@ def set_prompts(
     except (Invalid, TooLarge) as error:
         return page(visit, project, Refused("prompts", str(error), {"prompts": prompts, "prompt_set": prompt_set}), error.status)
     return RedirectResponse(f"/p/{project.id}#prompts", status_code=303)
+
+
+@router.post("/blur")
+def set_blur(project_id: str, visit: Visiting, blur: Annotated[bool, Form()] = False) -> Response:
+    """An empty checkbox sends nothing."""
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+    projects.set_blur(visit.session, visit.user, project, blur)
+    return RedirectResponse(f"/p/{project.id}#blur", status_code=303)
 
 
 def _typed(refused: Refused | None, form: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from server.deps import Files, get_storage
-from server.domain import closing, duels, projects, rounds
+from server.domain import blurring, closing, duels, projects, rounds
 from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
 from server.pages import live, score_plots, scored
@@ -80,6 +80,7 @@ def _logs(row: Round, storage: Storage) -> list[Path]:
 def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
     by = session.get(User, row.created_by) if row.created_by else None
     waiting, closed = closing.wanting(session, row)
+    groups = _groups(session, row) if row.kind == "sample" else []
     return {
         "round": row,
         "progress": rounds.progress(session, row),
@@ -92,7 +93,8 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "waiting": waiting,
         "closed": closed,
         "learned": _learned(project, row) if row.kind == "training" else "",
-        "groups": _groups(session, row) if row.kind == "sample" else [],
+        "groups": groups,
+        "blurred": blurring.blurred(session, project, [image for group in groups for image in group.images]),
     }
 
 

@@ -107,7 +107,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(static=static, user=None, project=None, runs_project=False, section="", csrf_token="")
+    unsaid: dict[str, Any] = {
+        "user": None,
+        "project": None,
+        "runs_project": False,
+        "section": "",
+        "csrf_token": "",
+        "blurred": frozenset(),
+    }
+    environment.globals.update(static=static, **unsaid)
     for name in (title, the, duration, ago, exact, progress_text, percent, image_url):
         environment.filters[name.__name__] = name
     return environment

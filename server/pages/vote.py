@@ -54,12 +54,12 @@ def waiting(project_id: str, visit: Visiting) -> HTMLResponse:
 @router.post("")
 def cast(
     project_id: str, visit: Visiting, vote_id: Annotated[str, Form()], task_id: Annotated[str, Form()],
-    shown_order: Annotated[str, Form()], shown_at: Annotated[str, Form()], flag: Many, place: Many,
+    shown_order: Annotated[str, Form()], shown_at: Annotated[str, Form()], flag: Many, place: Many, bad: Many,
     choice: Annotated[str, Form()] = "",
 ) -> RedirectResponse:  # fmt: skip
     shown = shown_order.split(",")
     seen = {"shown_order": shown, "shown_at": shown_at, "decided_at": now(), "flags": _flags(flag)}
-    ballot = parse(Ballot, {"vote_id": vote_id, **_answer(choice, shown, place), **seen})
+    ballot = parse(Ballot, {"vote_id": vote_id, **_answer(choice, shown, place, bad), **seen})
     receipt = voting.cast_vote(visit.session, visit.user, task_id, ballot)
     return RedirectResponse(f"/p/{project_id}/vote{'?late=true' if receipt.surplus else ''}", status_code=303)
 
@@ -75,12 +75,15 @@ def undo(
     return RedirectResponse(f"/p/{project_id}/vote", status_code=303)
 
 
-def _answer(choice: str, shown: list[str], places: list[str]) -> dict[str, Any]:
-    """What the pressed button says; "ranking" is told by a place for each image, in the order shown."""
+def _answer(choice: str, shown: list[str], places: list[str], bad: list[str]) -> dict[str, Any]:
+    """What the pressed button says; "ranking" is told by a place for each image, in the order shown, "rated" by which are bad."""
     if not choice:
         raise Invalid("Choose an image, or say tie, all bad or skip. Nothing was stored.")
     if choice in ("tie", "all_bad", "skip"):
         return {"outcome": choice}
+    if choice in ("rated", "rated_bad"):
+        good = [] if choice == "rated_bad" else [image_id for image_id in shown if image_id not in bad]
+        return {"outcome": "rated", "ratings": {image_id: [float(image_id in good)] for image_id in shown}}
     if choice != "ranking":
         return {"outcome": "best", "best_image_id": choice}
     if sorted(places) != sorted(str(place) for place in range(1, len(shown) + 1)):

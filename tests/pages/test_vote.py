@@ -130,6 +130,23 @@ def test_a_form_ranks_by_places(project: Project, bob: User, browse: Browse) -> 
     assert [vote.ranking for vote in stored()] == [[c, a, b]]
 
 
+def test_a_form_marks_the_bad_images(project: Project, bob: User, browse: Browse) -> None:
+    project.mode = "good_bad"
+    tasks = [factories.task(project) for _ in range(3)]
+    bad = tasks[0].group.images[1].id
+    browser = browse(bob)
+    page = browser.get(f"/p/{project.id}/vote").text
+    assert (page.count('name="bad" value="'), page.count('data-mode="good_bad"')) == (3, 1)
+
+    browser.post(f"/p/{project.id}/vote", **form_of(tasks[0], "rated"), bad=[bad])
+    browser.post(f"/p/{project.id}/vote", **form_of(tasks[1], "rated"))
+    browser.post(f"/p/{project.id}/vote", **form_of(tasks[2], "rated_bad"))
+
+    marked, good, none = stored()
+    assert marked.ratings == {image.id: [float(image.id != bad)] for image in tasks[0].group.images}
+    assert [set(map(tuple, vote.ratings.values())) for vote in (good, none)] == [{(1.0,)}, {(0.0,)}]
+
+
 def test_a_form_without_an_answer_is_told_what_to_do(project: Project, bob: User, browse: Browse) -> None:
     form = form_of(factories.task(project), "")
 

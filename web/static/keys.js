@@ -1,7 +1,7 @@
-// One key, one meaning, whatever is on screen. Digits, arrows, Escape and Backspace are fixed; the verbs below have keys
+// One key, one meaning, whatever is on screen. Digits, arrows, Enter, Escape and Backspace are fixed; the verbs below have keys
 // that each person can change (remap.js).
 
-export const DEFAULTS = { tie: "0", all_bad: "x", skip: "s", undo: "u", flag: "f", zoom: "z", whole: "e", help: "?" };
+export const DEFAULTS = { tie: "0", all_bad: "x", skip: "s", undo: "u", flag: "f", zoom: "z", reveal: "b", whole: "e", help: "?" };
 const MEMORY = "d3po.keys";
 
 export const keys = { ...DEFAULTS, ...JSON.parse(localStorage.getItem(MEMORY) ?? "{}") };
@@ -42,6 +42,8 @@ function meaning(key, stage, acts) {
   if (/^[1-9]$/.test(key)) return () => acts.number(Number(key) - 1);
   if (stage.picks.length === 2 && key === "ArrowLeft") return () => acts.number(0);
   if (stage.picks.length === 2 && key === "ArrowRight") return () => acts.number(1);
+  // A button or a link that has the focus is what Enter presses; an image is not, nor is a box: those are marked by Space.
+  if (key === "Enter" && document.activeElement.matches("body, #prompt, .pick[aria-pressed], [type=checkbox]")) return acts.enter;
   if (key === "Backspace") return acts.back;
   if (key === "Escape") return acts.close;
   return acts[Object.keys(keys).find((verb) => keys[verb] === key)];

@@ -4,6 +4,7 @@ import { bestGrid, wantsSwipe } from "./grid.js";
 
 const byId = (id) => document.getElementById(id);
 const still = matchMedia("(prefers-reduced-motion: reduce)");
+const cannotHover = matchMedia("(hover: none)");
 
 export class Stage {
   constructor() {
@@ -12,6 +13,7 @@ export class Stage {
     this.choices = byId("choices");
     new ResizeObserver(() => this.measure()).observe(this.stage);
     this.choices.addEventListener("scroll", () => this.#count());
+    this.choices.addEventListener("click", (event) => this.#lift(event), { capture: true });
     this.stage.addEventListener("pointermove", (event) => this.#aim(event));
   }
 
@@ -26,6 +28,8 @@ export class Stage {
     this.choices.hidden = !task;
     this.choices.replaceChildren(...(task ? task.images.map((image, index) => this.#tile(task, image, index)) : []));
     this.choices.scrollLeft = 0;
+    byId("reveal").hidden = !task?.images.some((image) => image.blur);
+    this.reveal(false);
     this.measure();
     if (focused >= 0) this.picks[focused]?.focus({ preventScroll: true });
   }
@@ -35,7 +39,8 @@ export class Stage {
     const tile = document.importNode(byId("tile").content.firstElementChild, true);
     const pick = tile.querySelector(".pick");
     pick.value = image.id;
-    pick.dataset.name = `Image ${index + 1} of ${task.images.length}`;
+    tile.classList.toggle("blurred", Boolean(image.blur));
+    pick.dataset.name = `Image ${index + 1} of ${task.images.length}${image.blur ? ", blurred" : ""}`;
     pick.querySelector(".badge").textContent = index + 1;
     pick.querySelector("img").replaceWith(task.elements[index]);
     const words = tile.querySelector(".words");
@@ -81,7 +86,7 @@ export class Stage {
 
   confirm(imageId) {
     const pick = this.picks.find((each) => each.value === imageId);
-    if (!pick || still.matches) return;
+    if (!pick || still.matches || pick.closest(".blurred")) return;
     const place = pick.getBoundingClientRect();
     const around = this.stage.getBoundingClientRect();
     const copy = pick.querySelector("img").cloneNode();
@@ -89,6 +94,20 @@ export class Stage {
     Object.assign(copy.style, { left: `${place.left - around.left}px`, top: `${place.top - around.top}px`, width: `${place.width}px`, height: `${place.height}px` });
     copy.addEventListener("animationend", () => copy.remove());
     this.stage.append(copy);
+  }
+
+  // Of this group; the next one is blurred again.
+  reveal(on = !this.#shows.checked) { this.#shows.checked = on; }
+
+  get #shows() { return byId("reveal").querySelector("input"); }
+
+  // Without a pointer that hovers, the first tap on a blurred image shows it, and only the next one is an answer.
+  #lift(event) {
+    const tile = event.target.closest(".blurred:not(.seen)");
+    const touched = event.pointerType === "touch" || (event.detail > 0 && cannotHover.matches);
+    if (!tile || !touched || this.#shows.checked) return;
+    event.preventDefault();
+    tile.classList.add("seen");
   }
 
   zoom(on) { document.body.classList.toggle("zoomed", on); }

@@ -4,6 +4,7 @@ import { Ahead } from "./ahead.js";
 import { isOutdated } from "./api.js";
 import { Flags } from "./flags.js";
 import { listen } from "./keys.js";
+import { Marks } from "./marks.js";
 import { notice } from "./notices.js";
 import { Outbox } from "./outbox.js";
 import { Ranking } from "./ranking.js";
@@ -26,6 +27,7 @@ const outbox = new Outbox(user);
 const stage = new Stage();
 const flags = new Flags(stage);
 const ranking = new Ranking(stage);
+const marks = new Marks(stage);
 const done = new Set(outbox.entries().map((entry) => entry.taskId));
 const ahead = new Ahead(project, new Tabs(user, project), (taskId) => done.has(taskId), arrived);
 const memory = `d3po.history.${user}.${project}`;
@@ -38,8 +40,9 @@ const byKey = (act) => () => (learn(), act());
 const acts = {
   number: (index) => (flags.on ? flags.number(index) : byKey(() => stage.picks[index] && pick(stage.picks[index].value))()),
   tie: byKey(() => answer("tie")), all_bad: byKey(() => answer("all_bad")), skip: byKey(() => answer("skip")),
+  enter: () => modeOf(ahead.current) === "good_bad" && byKey(() => answer("rated"))(),
   undo, back: () => (ranking.started ? ranking.back() : undo()), flag: () => ahead.current && flags.toggle(),
-  zoom: () => stage.zoom(true), whole: wholeScreen, help: () => (help.open = !help.open), close,
+  reveal: () => stage.reveal(), zoom: () => stage.zoom(true), whole: wholeScreen, help: () => (help.open = !help.open), close,
 };
 
 function start() {
@@ -68,21 +71,28 @@ function submitted(event) {
   if (button.id === "undo") return undo();
   if (!button.classList.contains("pick")) return answer(button.value);
   if (flags.on) return flags.choose(button.closest(".tile"));
-  if (!document.body.classList.contains("swipe") || ranks(ahead.current)) pick(button.value);
+  if (!document.body.classList.contains("swipe") || !isPicked(ahead.current)) pick(button.value);
 }
 
-const ranks = (task) => task.mode === "ranking" && task.images.length > 2;
+// How people are asked: of two images one is better, there is no order to put them in.
+const modeOf = (task) => (task?.mode === "ranking" && task.images.length === 2 ? "pairwise" : task?.mode);
+
+// One press is the whole vote.
+const isPicked = (task) => ["best", "pairwise"].includes(modeOf(task));
 
 function pick(imageId) {
   if (!ahead.current.ready) return;
-  if (!ranks(ahead.current)) return cast("best", { best_image_id: imageId });
+  if (modeOf(ahead.current) === "good_bad") return marks.toggle(imageId);
+  if (isPicked(ahead.current)) return cast("best", { best_image_id: imageId });
   const order = ranking.place(imageId);
   if (order) cast("ranking", { ranking: order });
 }
 
 // Whoever has not seen every image can only skip.
 function answer(outcome) {
-  if (ahead.current?.ready || (ahead.current && outcome === "skip")) cast(outcome, {});
+  if (!ahead.current?.ready && !(ahead.current && outcome === "skip")) return;
+  if (modeOf(ahead.current) !== "good_bad" || outcome === "skip") return cast(outcome, {});
+  if (outcome !== "tie") cast("rated", { ratings: marks.read(outcome !== "rated") });
 }
 
 function cast(outcome, choice) {
@@ -94,7 +104,7 @@ function cast(outcome, choice) {
   if (!keep({ url: `/api/v1/tasks/${task.task_id}/votes`, body, voteId: body.vote_id, taskId: task.task_id })) return;
   stage.confirm(body.best_image_id ?? body.ranking[0]);
   done.add(task.task_id);
-  remember([...history, { voteId: body.vote_id, task: { ...task, flags: body.flags }, outcome }]);
+  remember([...history, { voteId: body.vote_id, task: { ...task, flags: body.flags, ratings: body.ratings }, outcome }]);
   count(outcome, +1);
   ahead.drop(task.task_id);
   show();
@@ -128,9 +138,11 @@ function show() {
   const task = ahead.current;
   shownAt = "";
   stage.show(task);
+  if (task) ballot.dataset.mode = modeOf(task);
   flags.toggle(false);
   flags.write(task?.flags);
-  if (task && ranks(task)) ranking.clear();
+  if (modeOf(task) === "ranking") ranking.clear();
+  else if (modeOf(task) === "good_bad") marks.write(task.ratings);
   else for (const each of stage.picks) stage.name(each, "pick as best");
   arrived(task);
   byId("progress").textContent = `${counts.voted} of ${counts.total}`;

@@ -141,7 +141,7 @@ def test_somebody_elses_vote_id_is_a_conflict(client: TestClient, task: Task, al
         ({"vote_id": "seven"}, "vote_id must be a UUID that the client makes once for each vote."),
         ({"vote_id": None}, "vote_id should be a valid string."),
         ({"outcome": "best"}, "best_image_id belongs to the outcome best, and to no other."),
-        ({"outcome": "like"}, "outcome must be 'best', 'ranking', 'tie', 'all_bad' or 'skip', you sent like."),
+        ({"outcome": "like"}, "outcome must be 'best', 'ranking', 'rated', 'tie', 'all_bad' or 'skip', you sent like."),
         ({"shown_at": "2026-01-31T12:00:00"}, "shown_at should have timezone info."),
         ({"mood": "good"}, "mood is not a known field."),
     ],
