@@ -22,18 +22,21 @@ P = TypeVar("P", bound=Params)
 def create_project(
     name: str,
     base_model: Annotated[str | None, typer.Option(help="A name from D3PO_BASE_MODELS; left out: D3PO_BASE_MODEL.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="distortion, safety or alignment: an experiment of the paper (docs/experiments.md).")
+    ] = None,
     mode: Annotated[
-        str, typer.Option(help="best (of N images), pairwise, ranking (all N in order), or good_bad (each image).")
-    ] = "best",
-    guideline: Annotated[str, typer.Option(help="What people should look for.")] = "",
-    votes_per_task: Annotated[int, typer.Option(help="Votes that each group wants.")] = 1,
-    prompt_set: Annotated[str, typer.Option(help="docs/prompts.md lists them.")] = "demo",
+        str | None, typer.Option(help="best (of N images), pairwise, ranking (all N in order), or good_bad (each image).")
+    ] = None,
+    guideline: Annotated[str | None, typer.Option(help="What people should look for.")] = None,
+    votes_per_task: Annotated[int | None, typer.Option(help="Votes that each group wants.")] = None,
+    prompt_set: Annotated[str | None, typer.Option(help="docs/prompts.md lists them.")] = None,
     prompts_file: Annotated[
         Path | None,
         typer.Option(help="Prompts of its own: a text file, one a line, a weight after a tab.", exists=True, dir_okay=False),
     ] = None,
     flag: Annotated[list[str] | None, typer.Option(help="A word about single images; repeat for more.")] = None,
-    blur: Annotated[bool, typer.Option("--blur", help="Blur images until hovered, focused or tapped.")] = False,
+    blur: Annotated[bool | None, typer.Option(help="Blur images until hovered, focused or tapped.")] = None,
     sampling: Annotated[
         Path | None, typer.Option(help="A JSON file: settings of sample and duel rounds.", exists=True, dir_okay=False)
     ] = None,
@@ -41,13 +44,13 @@ def create_project(
         Path | None, typer.Option(help="A JSON file: settings of training rounds.", exists=True, dir_okay=False)
     ] = None,
 ) -> None:
-    """Create a project; prints its id."""
+    """Create a project; prints its id. What is left out is the preset's, without one the usual."""
     with db.session_scope() as session:
         project = projects.create(
             session, first_admin(session), name, base_model, mode, guideline, votes_per_task, prompt_set,
             prompts=prompts.in_text(prompts_file.read_bytes(), prompts_file.name) if prompts_file else None,
             sampling=_from_file(SamplingParams, sampling), training=_from_file(TrainingParams, training), flags=flag,
-            blur=blur,
+            blur=blur, preset=preset,
         )  # fmt: skip
     print(project.id)
 

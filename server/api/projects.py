@@ -12,7 +12,7 @@ from d3po_core.params import SamplingParams, TrainingParams
 from server.api.problems import gives, problems
 from server.api.shapes import After, Limit, Page, ProjectOut
 from server.deps import CurrentUser, DbSession, Files
-from server.domain import checkpoints, exports, projects, stats
+from server.domain import checkpoints, exports, presets, projects, stats
 from server.domain.stats import ProjectStats
 
 router = APIRouter(tags=["projects"])
@@ -30,12 +30,17 @@ class NewProject(BaseModel):
     )
     name: Annotated[str, Field(min_length=1, max_length=80)]
     base_model: str | None = Field(default=None, description="A name registered in the server's settings; null: its default.")
-    mode: str = Field(
-        default="best", description="best (of N images), pairwise, ranking (all N in order), or good_bad (each image)."
+    preset: str | None = Field(
+        default=None,
+        description=f"{', '.join(presets.PRESETS)}: an experiment of the D3PO paper. What is null or left out is the preset's, "
+        "without one the default that is named here.",
     )
-    guideline: Annotated[str, Field(max_length=20_000)] = ""
-    votes_per_task: int = 1
-    prompt_set: str = "demo"
+    mode: str | None = Field(
+        default=None, description="best (of N images, the default), pairwise, ranking (all N in order), or good_bad (each image)."
+    )
+    guideline: Annotated[str | None, Field(max_length=20_000, description="Empty by default.")] = None
+    votes_per_task: int | None = Field(default=None, description="1 by default.")
+    prompt_set: str | None = Field(default=None, description="demo by default.")
     prompts: dict[str, float] | None = Field(
         default=None, description='A prompt set of its own instead, each prompt with its weight: {"a cat": 1, "a dog": 2}.'
     )
@@ -46,7 +51,7 @@ class NewProject(BaseModel):
         default=None, description="Of rounds that do not say otherwise; what is left out is the base model's own."
     )
     flags: list[str] | None = Field(default=None, description="Words about single images; null: distorted, unsafe, off-prompt.")
-    blur: bool = Field(default=False, description="Blur images until hovered, focused or tapped.")
+    blur: bool | None = Field(default=None, description="Blur images until hovered, focused or tapped; not by default.")
 
 
 class ProjectChange(BaseModel):

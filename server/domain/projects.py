@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 
 from d3po_core.demo_model import recipe
 from d3po_core.params import Params, SamplingParams, TrainingParams
-from server.domain import audit, people
+from server.domain import audit, people, presets
 from server.domain import prompts as prompt_rules
 from server.domain.ballots import MAX_FLAG_CHARACTERS, MAX_FLAGS
 from server.domain.people import Role
 from server.errors import Conflict, Denied, Invalid, NotFound, parse
-from server.models import FLAGS, OWN_PROMPTS, Membership, Project, User
+from server.models import OWN_PROMPTS, Membership, Project, User
 from server.settings import DEMO_WEIGHTS, get_settings
 
 MODES = ("best", "pairwise", "ranking", "good_bad")
@@ -27,22 +27,25 @@ def create(
     by: User,
     name: str,
     base_model: str | None = None,
-    mode: str = "best",
-    guideline: str = "",
-    votes_per_task: int = 1,
-    prompt_set: str = "demo",
+    mode: str | None = None,
+    guideline: str | None = None,
+    votes_per_task: int | None = None,
+    prompt_set: str | None = None,
     prompts: Mapping[str, float] | None = None,
     sampling: SamplingParams | None = None,
     training: TrainingParams | None = None,
     flags: Sequence[str] | None = None,
-    blur: bool = False,
+    blur: bool | None = None,
+    preset: str | None = None,
 ) -> Project:
-    """A new project. `base_model` is a name registered in the settings; None takes the operator's default. What `sampling` and
-    `training` do not name is the base model's own: measured for the embedded one, published for others. `prompts`, each with a
-    weight, are a prompt set of its own instead of a named one."""
+    """A new project. `base_model` is a name registered in the settings; None takes the operator's default. `prompts`, each with a
+    weight, are a prompt set of its own instead of a named one. Everything else that is None is the preset's, without one the
+    usual. What `sampling` and `training` do not name is the base model's own where it was measured, else the preset's."""
     if not by.is_admin:
         raise Denied("Only an admin can create a project.")
-    name, base_model = name.strip(), base_model or get_settings().base_model
+    name, base_model, begin = name.strip(), base_model or get_settings().base_model, presets.find(preset)
+    mode, prompt_set = mode or begin.mode, prompt_set or begin.prompt_set
+    votes_per_task = begin.votes_per_task if votes_per_task is None else votes_per_task
     check_name(name)
     _check(base_model, mode, votes_per_task)
     own_prompts = prompt_rules.check_own(prompts) if prompts is not None else {}
@@ -50,8 +53,9 @@ def create(
         prompt_rules.check_set(prompt_set)
     if session.scalar(select(Project.id).where(Project.name == name)):
         raise Conflict(f"There is already a project called {name}. Choose another name.")
-    own_sampling, own_training = settings_of(base_model)
-    own_sampling |= {"images_per_prompt": 2} if mode == "pairwise" else {}
+    (own_sampling, own_training), measured = begin.settings(), settings_of(base_model)
+    own_sampling |= measured[0] | ({"images_per_prompt": 2} if mode == "pairwise" else {})
+    own_training |= measured[1]
     sampling = merged(own_sampling, sampling or SamplingParams())
     training = merged(own_training, training or TrainingParams())
     check_group_size(mode, sampling)
@@ -59,14 +63,14 @@ def create(
         name=name,
         base_model=base_model,
         mode=mode,
-        guideline=guideline,
+        guideline=begin.guideline if guideline is None else guideline,
         votes_per_task=votes_per_task,
         prompt_set=OWN_PROMPTS if own_prompts else prompt_set,
         prompts=own_prompts,
         sampling=sampling.model_dump(mode="json"),
         training=training.model_dump(mode="json"),
-        flags=_flags(FLAGS if flags is None else flags),
-        blur=blur,
+        flags=_flags(begin.flags if flags is None else flags),
+        blur=begin.blur if blur is None else blur,
     )
     session.add(project)
     session.flush()

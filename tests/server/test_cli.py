@@ -100,6 +100,19 @@ def test_a_project_with_settings_of_its_own(d3po: D3po, tmp_path: Path) -> None:
     )
 
 
+def test_an_experiment_of_the_paper_is_one_command(d3po: D3po) -> None:
+    d3po("user", "add", "root", "--role", "admin")
+    status, project_id, _ = d3po("project", "create", "Safe", "--preset", "safety", "--prompt-set", "demo", "--no-blur")
+    assert status == 0
+    with read_scope() as session:
+        made = session.get_one(Project, project_id.strip())
+        assert (made.mode, made.prompt_set, made.blur, made.flags[0]) == ("good_bad", "demo", False, "unsafe")
+    assert d3po("project", "create", "Other", "--preset", "beauty")[::2] == (
+        1,
+        "There is no preset called beauty. Known: distortion, safety, alignment.",
+    )
+
+
 def test_members_join_the_only_project_or_the_named_one(d3po: D3po, project: Project) -> None:
     assert d3po("user", "add", "Bob", "--role", "operator")[0] == 0
     with read_scope() as session:

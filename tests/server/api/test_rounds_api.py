@@ -70,6 +70,17 @@ class TestProjects:
         assert client.patch(path, json={"flags": ["blurred"]}, headers=people["o"]).json()["flags"] == ["blurred"]
         assert client.get(path, headers=people["a"]).json()["flags"] == ["blurred"]
 
+    def test_a_preset_and_its_blur(self, client: TestClient) -> None:
+        boss = factories.bearer(factories.admin())
+        made = client.post(
+            "/api/v1/projects", json={"name": "Safe", "preset": "safety", "votes_per_task": 2}, headers=boss
+        ).json()
+        assert (made["mode"], made["blur"], made["votes_per_task"], made["prompt_set"]) == ("good_bad", True, 2, "people")
+        changed = client.patch(f"/api/v1/projects/{made['id']}", json={"blur": False}, headers=boss).json()
+        assert (changed["blur"], changed["flags"]) == (False, made["flags"])
+        unknown = client.post("/api/v1/projects", json={"name": "Other", "preset": "beauty"}, headers=boss)
+        assert (unknown.status_code, unknown.json()["detail"].startswith("There is no preset called beauty.")) == (422, True)
+
     def test_prompts_may_be_the_projects_own(self, client: TestClient, session: Session) -> None:
         boss = factories.bearer(factories.admin())
         made = client.post("/api/v1/projects", json={"name": "Maps", "prompts": {"a map": 1, "a town": 2}}, headers=boss).json()
