@@ -99,7 +99,7 @@ class TestProjects:
         [
             ({"name": "  "}, "A project's name needs 1 to 80 characters."),
             ({"base_model": "/etc"}, "There is no base model called /etc."),
-            ({"mode": "stars"}, "The voting mode must be best, pairwise or ranking, you sent stars."),
+            ({"mode": "stars"}, "The voting mode must be best, pairwise, ranking or good_bad, you sent stars."),
             ({"votes_per_task": 0}, "votes_per_task must be 1 to 100, you sent 0."),
             ({"prompt_set": "none"}, "There is no prompt set called none."),
             ({"mode": "pairwise", "sampling": {"images_per_prompt": 4}}, "images_per_prompt must be 2, you sent 4."),
