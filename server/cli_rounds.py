@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from d3po_core.rewards import RewardParams
 from server import db
-from server.domain import checkpoints, projects, rounds
+from server.domain import checkpoints, projects, rounds, scores
 from server.domain import prompts as prompt_rules
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.errors import Conflict, D3poError, Invalid, parse
@@ -129,7 +129,10 @@ def reward(
         params = parse(RewardParams, {"rewards": chosen, "combine": how})
         return rounds.request_reward_round(session, by, project, params, round_ids=round_id)
 
-    _launch(project, request, watch)
+    launched = _launch(project, request, watch)
+    if watch:
+        with db.read_scope() as session:
+            told.print(scores.scored(session, session.get_one(Round, launched)).told)
 
 
 def find_project(session: Session, name: str | None) -> Project:
@@ -150,13 +153,14 @@ def first_admin(session: Session) -> User:
     return admin
 
 
-def _launch(name: str | None, request: Callable[[Session, User, Project], Round], stay: bool) -> None:
+def _launch(name: str | None, request: Callable[[Session, User, Project], Round], stay: bool) -> str:
     with db.session_scope() as session:
         round_ = request(session, first_admin(session), find_project(session, name))
     told.print(f"Round {round_.number} is queued.")
     print(round_.id)
     if stay:
         follow(round_.id)
+    return round_.id
 
 
 def follow(round_id: str) -> None:

@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from d3po_core.params import DuelParams, Params, SamplingParams, TrainingParams
 from d3po_core.rewards import RewardParams
 from server.api.problems import problems
-from server.api.shapes import After, Limit, Page, RoundOut
+from server.api.shapes import After, Limit, Page, RoundOut, ScoredOut
 from server.deps import CurrentUser, DbSession
-from server.domain import checkpoints, closing, duels, projects, rounds
+from server.domain import checkpoints, closing, duels, projects, rounds, scores
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
+from server.domain.scoring import params_of
 from server.errors import parse
 from server.models import Round
 
@@ -125,7 +126,9 @@ def list_all(project_id: str, session: DbSession, user: CurrentUser, after: Afte
 
 @router.get("/rounds/{round_id}")
 def read(round_id: str, session: DbSession, user: CurrentUser) -> RoundOut:
-    return shown(session, [rounds.open_for(session, user, round_id, "operator")])[0]
+    round_ = rounds.open_for(session, user, round_id, "operator")
+    scored = _scored(session, round_) if round_.kind == "reward" else None
+    return shown(session, [round_])[0].model_copy(update={"scored": scored})
 
 
 @router.post("/rounds/{round_id}/cancel", responses=problems(409))
@@ -162,6 +165,11 @@ def reopen(round_id: str, session: DbSession, user: CurrentUser) -> RoundOut:
 
 def _given(body: BaseModel, params: type[Params]) -> dict[str, Any]:
     return body.model_dump(exclude_unset=True, include=set(params.model_fields))
+
+
+def _scored(session: Session, round_: Round) -> ScoredOut:
+    means = {chosen.name: scores.mean_of(session, round_, chosen.key) for chosen in params_of(round_).rewards}
+    return ScoredOut.of(scores.scored(session, round_), {name: mean for name, mean in means.items() if mean})
 
 
 def shown(session: Session, found: Sequence[Round]) -> list[RoundOut]:

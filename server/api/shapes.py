@@ -13,6 +13,7 @@ from server.domain.duels import DuelResult
 from server.domain.estimates import Estimate
 from server.domain.leasing import LeasedTask
 from server.domain.rounds import Progress
+from server.domain.scores import Mean, Scored
 from server.models import Checkpoint, Image, Project, Round
 
 Item = TypeVar("Item")
@@ -75,7 +76,7 @@ class RoundOut(BaseModel):
          "params": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5, "eta": 1, "seed": 7, "prompts": 12},
          "checkpoint_id": "base", "opponent_id": None,
          "progress": {"done": 4, "total": 12, "unit": "groups", "seconds_left": 31.5, "workers": ["gpu1:4711"], "silent": False},
-         "result": None, "created_at": TIME, "started_at": TIME, "finished_at": None}
+         "result": None, "scored": None, "created_at": TIME, "started_at": TIME, "finished_at": None}
     )  # fmt: skip
     id: str
     project_id: str
@@ -84,23 +85,27 @@ class RoundOut(BaseModel):
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     message: str = Field(description="What happened, what was kept and what to do, where the round failed or was cancelled.")
     params: dict[str, Any]
-    checkpoint_id: str = Field(description="Who draws (sample), who is trained further (training), side a (duel).")
+    checkpoint_id: str = Field(
+        description="Who draws (sample), who is trained further (training), side a (duel), who drew what is scored (reward)."
+    )
     opponent_id: str | None = Field(description="Side b of a duel; null for other rounds.")
     progress: ProgressOut
     result: DuelOut | None = Field(description="What a duel's votes say so far; null for other rounds.")
+    scored: ScoredOut | None = Field(description="What a reward round found so far, where it is read by itself; else null.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, round_: Round, progress: Progress, result: DuelResult | None) -> RoundOut:
-        derived = {"checkpoint_id", "opponent_id", "progress", "result"}
+    def of(cls, round_: Round, progress: Progress, result: DuelResult | None = None, scored: ScoredOut | None = None) -> RoundOut:
+        derived = {"checkpoint_id", "opponent_id", "progress", "result", "scored"}
         return cls(
             **{name: getattr(round_, name) for name in cls.model_fields.keys() - derived},
             checkpoint_id=round_.checkpoint_id or checkpoints.BASE,
             opponent_id=round_.opponent_id or checkpoints.BASE if round_.kind == "duel" else None,
             progress=ProgressOut.model_validate(progress),
             result=DuelOut.model_validate(result) if result else None,
+            scored=scored,
         )
 
 
@@ -112,6 +117,29 @@ class ProgressOut(BaseModel):
     seconds_left: float | None
     workers: list[str] = Field(description="Which run its jobs now, as host:process.")
     silent: bool = Field(description="None of them was heard of within its lease; the next worker takes over.")
+
+
+class MeanOut(BaseModel):
+    """Of one reward over all images of a round; low..high is the 95 % interval, null with a single group."""
+
+    reward: str
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class ScoredOut(BaseModel):
+    model_config = example(
+        {"groups": 12, "without_pairs": 1, "means": [{"reward": "colourfulness", "mean": 42.1, "low": 40.3, "high": 43.9}]}
+    )
+    groups: int = Field(description="Scored and voted on so far.")
+    without_pairs: int = Field(description="How many of them rank no image above another.")
+    means: list[MeanOut]
+
+    @classmethod
+    def of(cls, scored: Scored, means: dict[str, Mean]) -> ScoredOut:
+        told = [MeanOut(reward=name, mean=one.mean, low=one.low, high=one.high) for name, one in means.items()]
+        return cls(groups=scored.groups, without_pairs=scored.without_pairs, means=told)
 
 
 class EstimateOut(BaseModel):

@@ -45,6 +45,16 @@ class Scored:
     groups: int
     without_pairs: int
 
+    @property
+    def told(self) -> str:
+        if not self.groups:
+            return "Nothing is scored yet."
+        told = f"{self.groups} group{' is' if self.groups == 1 else 's are'} scored and voted on"
+        if not self.without_pairs:
+            return f"{told}; {'it gives' if self.groups == 1 else 'every one gives'} pairs."
+        lost = "it gives" if self.groups == 1 else f"{self.without_pairs} of them give{'s' if self.without_pairs == 1 else ''}"
+        return f"{told}; {lost} no pair, because no image is better than another there."
+
 
 @dataclass(frozen=True)
 class ScoredImage:

@@ -31,17 +31,7 @@ class RewardRound:
 
 def read(session: Session, row: Round) -> RewardRound:
     of = session.scalars(select(Round).where(Round.id.in_(row.params["round_ids"])).order_by(Round.number)).all()
-    return RewardRound(found(scores.scored(session, row)), of)
-
-
-def found(scored: scores.Scored) -> str:
-    if not scored.groups:
-        return "Nothing is scored yet."
-    told = f"{scored.groups} group{' is' if scored.groups == 1 else 's are'} scored and voted on"
-    if not scored.without_pairs:
-        return f"{told}; every one gives pairs."
-    lost = f"{scored.without_pairs} of them give{'s' if scored.without_pairs == 1 else ''} no pair"
-    return f"{told}; {lost}, because no image is better than another there."
+    return RewardRound(scores.scored(session, row).told, of)
 
 
 def settings(session: Session, row: Round) -> dict[str, str]:

@@ -20,7 +20,8 @@ FOR_OPERATORS = [
 ]
 FOR_MEMBERS = ["/p/{project}/vote", "/p/{project}/vote/waiting"]
 OPERATOR_FORMS = [
-    "/p/{project}/sample-rounds", "/p/{project}/training-rounds", "/p/{project}/duel-rounds", "/p/{project}/people/invite",
+    "/p/{project}/sample-rounds", "/p/{project}/training-rounds", "/p/{project}/duel-rounds", "/p/{project}/reward-rounds",
+    "/p/{project}/people/invite",
     "/p/{project}/promote", "/p/{project}/flags", "/rounds/{round}/cancel", "/rounds/{round}/retry",
     "/rounds/{round}/close", "/rounds/{round}/reopen",
 ]  # fmt: skip

@@ -347,3 +347,33 @@ def test_a_project_goes_out_and_comes_back(
     assert "Its base model elsewhere is not in D3PO_BASE_MODELS here" in told
     assert d3po("export", "--out", "again.zip")[0] == 0
     assert (tmp_path / "again.zip").read_bytes() == file.read_bytes()
+
+
+def test_rewards_score_and_vote(d3po: D3po, session: Session, project: Project) -> None:
+    task = factories.task(project)
+    factories.commit()
+    status, round_id, told = d3po("reward", "--reward", "compressibility", "--reward", "colourfulness", "--no-watch")
+    assert (status, told.endswith("is queued.")) == (0, True)
+    with read_scope() as reading:
+        params = reading.get_one(Round, round_id.strip()).params
+    assert ([one["name"] for one in params["rewards"]], params["combine"]) == (["compressibility", "colourfulness"], "pareto")
+    _, round_id, _ = d3po("reward", "--reward", "colourfulness", "--weight", "2", "--round", task.group.round_id, "--no-watch")
+    with read_scope() as reading:
+        params = reading.get_one(Round, round_id.strip()).params
+    assert (params["rewards"][0]["weight"], params["combine"]) == (2.0, "weighted")
+    assert d3po("reward", "--no-watch")[::2] == (1, "rewards needs at least 1, you sent 0.")
+    told = "Give one --weight for each --reward; there are 2 for 1."
+    assert d3po("reward", "--reward", "colourfulness", "--weight", "2", "--weight", "1")[::2] == (1, told)
+
+
+@pytest.mark.parametrize("words", [("add", "--role", "admin"), ("add",), ("link",), ("token",)])
+def test_nothing_lets_a_machine_in(d3po: D3po, session: Session, project: Project, words: tuple[str, ...]) -> None:
+    factories.task(project)
+    factories.commit()
+    d3po("reward", "--reward", "colourfulness", "--no-watch")
+    verb, *options = words
+    status, shown, told = d3po("user", verb, "Colourfulness", *options)
+    assert (status, shown) == (1, "")
+    assert told == "colourfulness is a machine annotator: it votes by what it scores, and nothing lets it sign in."
+    with read_scope() as reading:
+        assert [user.is_admin for user in reading.scalars(select(User).where(User.name == "colourfulness"))] == [False]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import stat
 import threading
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from server.broker_socket import socket_path
 from server.settings import Settings
@@ -46,6 +48,28 @@ def test_a_base_model_is_a_name_a_folder_or_a_hub_id(
 def test_more_base_models_are_named_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("D3PO_BASE_MODELS", '{"sdxl": "/models/sdxl"}')
     assert Settings().base_models.keys() == {"demo", "sdxl"}
+
+
+def test_rewards_are_registered_with_their_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    helpful, own = '{"reward": "http", "url": "http://scorer/"}', '{"reward": "mine", "x": 1}'
+    monkeypatch.setenv("D3PO_REWARDS", f'{{"helpful": {helpful}, "own": {own}}}')
+    told = {"reward": "http", "url": "http://scorer/", "timeout": 60.0, "attempts": 4, "pause": 1.0}
+    assert Settings().rewards == {"helpful": told, "own": {"reward": "mine", "x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ('{"clip": {"reward": "clip_score"}}', "clip: The reward clip_score cannot be loaded with these parameters. model"),
+        ('{"clip": {"model": "/models/clip"}}', "says no reward for clip"),
+        ('{"colourfulness": {"reward": "http", "url": "http://scorer/"}}', "not the library's own; 'colourfulness' is none"),
+        ('{"<b>": {"reward": "safety"}}', "takes names of up to 40 letters"),
+    ],
+)
+def test_a_reward_that_cannot_be_registered_is_told(monkeypatch: pytest.MonkeyPatch, setting: str, sentence: str) -> None:
+    monkeypatch.setenv("D3PO_REWARDS", setting)
+    with pytest.raises(ValidationError, match=re.escape(sentence)):
+        Settings()
 
 
 def test_the_signing_key_is_made_once_and_for_its_owner_only(data_dir: Path) -> None:

@@ -13,9 +13,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from d3po_core.rewards import ChosenReward, RewardParams
 from server.api import events
-from server.domain import people
-from server.models import Job, Metric, Project, Round, RoundVote, State, now
+from server.domain import people, rounds
+from server.models import Job, Metric, Outcome, Project, Round, RoundVote, Score, State, User, now
 from tests import factories
 from tests.queries import recorded_queries
 
@@ -465,3 +466,22 @@ class TestRewardRounds:
         answer = client.post(f"/api/v1/projects/{project.id}/reward-rounds", json=body, headers=boss)
         assert answer.status_code == 422
         assert sentence in answer.json()["detail"]
+
+    def test_a_round_tells_what_it_found_where_it_is_read_by_itself(
+        self, client: TestClient, session: Session, project: Project, boss: dict[str, str]
+    ) -> None:
+        task = factories.task(project)
+        asked = RewardParams(rewards=[ChosenReward(name="colourfulness")])
+        row = rounds.request_reward_round(session, factories.operator(project), project, asked)
+        values = {image.id: float(image.position) for image in task.group.images}
+        session.add_all(Score(image_id=image_id, reward="colourfulness", value=value) for image_id, value in values.items())
+        machine, ratings = session.get_one(User, row.params["annotator_id"]), {key: [value] for key, value in values.items()}
+        factories.vote(task, machine, None, outcome=Outcome.RATED, ratings=ratings)
+        factories.commit()
+        told = client.get(f"/api/v1/rounds/{row.id}", headers=boss).json()["scored"]
+        mean = {"reward": "colourfulness", "mean": 1.0, "low": None, "high": None}
+        assert told == {"groups": 1, "without_pairs": 0, "means": [mean]}
+        [listed] = client.get(f"/api/v1/projects/{project.id}/rounds?limit=1", headers=boss).json()["items"]
+        assert (listed["id"], listed["scored"]) == (row.id, None)
+        annotators = client.get(f"/api/v1/projects/{project.id}/stats", headers=boss).json()["annotators"]
+        assert annotators == [{"name": "colourfulness", "votes": 1, "median_seconds": None, "machine": True}]

@@ -16,11 +16,13 @@ from sqlalchemy import Text, cast, func, select
 from sqlalchemy.orm import Session
 
 from d3po_core.params import SamplingParams
+from d3po_core.rewards import ChosenReward, RewardParams
 from server.db import read_scope, session_scope
-from server.domain import closing, jobs, leasing, rounds, voting
+from server.domain import closing, jobs, leasing, rounds, scoring, voting
+from server.domain.jobs import Claim
 from server.domain.voting import Ballot, VoteReceipt
 from server.errors import Conflict, D3poError
-from server.models import Project, Round, State, Task, User, Vote
+from server.models import Group, Job, Project, Round, Score, State, Task, User, Vote
 from tests import factories
 from tests.databases import on_both_databases
 
@@ -52,6 +54,36 @@ def ballot(task_id: str, session: Session, position: int = 0) -> Ballot:
 @pytest.fixture
 def project(session: Session) -> Project:
     return factories.project()
+
+
+def test_machines_that_score_the_same_images_at_once_agree_on_what_is_kept(session: Session, project: Project) -> None:
+    """Both vote by colourfulness, one also by another reward; each measured something else."""
+    boss, tasks = factories.operator(project), [factories.task(project, votes_wanted=4) for _ in range(5)]
+    groups = [task.group for task in tasks]
+    names = (["colourfulness"], ["colourfulness", "safety"])
+    asked = [RewardParams(rewards=[ChosenReward(name=name) for name in some]) for some in names]
+    ids = [rounds.request_reward_round(session, boss, project, params).id for params in asked]
+    factories.commit()
+    claims = []
+    for round_id in ids:
+        with session_scope() as other:
+            [job] = other.scalars(select(Job).where(Job.round_id == round_id))
+            claims.append(jobs.claim(other, job.id, "here:1"))
+
+    def record(session: Session, claim: Claim | None, group: Group, value: float) -> None:
+        assert claim is not None
+        measured = {"colourfulness": value, "safety": 1.0}
+        scoring.record(session, claim, group.id, {image.id: measured for image in group.images}, 3)
+
+    for group in groups:
+        both = list(enumerate(claims))
+        acts = [lambda session, c=claim, g=group, v=float(place): record(session, c, g, v) for place, claim in both]
+        assert at_once(acts) == [None, None]
+    with read_scope() as other:
+        kept = {score.image_id: score.value for score in other.scalars(select(Score).where(Score.reward == "colourfulness"))}
+        votes = list(other.scalars(select(Vote)))
+    assert len(votes) == 10
+    assert all(numbers[0] == kept[image_id] for vote in votes for image_id, numbers in vote.ratings.items())
 
 
 @pytest.mark.parametrize("wanted", [1, 2])

@@ -15,11 +15,13 @@ import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
+from d3po_core.rewards import ChosenReward, RewardParams
+from server import db
 from server.db import make_engine
-from server.domain import counting, people, projects
+from server.domain import counting, jobs, people, projects, rounds, scoring
 from server.domain.exports import everything, restore, rows
 from server.errors import Conflict, Invalid
-from server.models import Job, Project, Round, State, User, Vote
+from server.models import Job, Project, Round, Score, State, User, Vote
 from server.storage import Storage, write_durably
 from tests import factories
 from tests.databases import empty_postgres, on_both_databases
@@ -258,3 +260,36 @@ def test_memory_stays_the_same_however_large_the_files(session: Session, storage
     tracemalloc.stop()
     assert size > 64 * 2**20
     assert peak < 16 * 2**20
+
+
+@on_both_databases
+def test_what_machines_scored_and_voted_comes_back_and_goes_on(
+    session: Session, storage: Storage, project: Project, engine: Engine, tmp_path: Path
+) -> None:
+    boss = factories.operator(project, name="Boss")
+    asked = RewardParams(rewards=[ChosenReward(name="colourfulness")])
+    sampled = session.scalars(select(Round.id).where(Round.project_id == project.id, Round.kind == "sample")).one()
+    round_ = rounds.request_reward_round(session, boss, project, asked, round_ids=[sampled])
+    [job] = session.scalars(select(Job).where(Job.round_id == round_.id))
+    session.commit()
+    with db.session_scope() as other:
+        claim = jobs.claim(other, job.id, "here:1")
+        assert claim is not None
+        for group in scoring.begin(other, claim).groups:
+            found = {image_id: {"colourfulness": 0.1 + place} for place, (image_id, _) in enumerate(group.images)}
+            scoring.record(other, claim, group.group_id, found, 4)
+        jobs.finish(other, claim)
+    session.expire_all()
+    before, machine_id = exported(session, storage, project), round_.params["annotator_id"]
+    session.rollback()
+    session.expunge_all()
+    empty(engine, storage)
+    found = imported(session, storage, in_file(before, tmp_path))
+    assert exported(session, storage, found) == before
+    assert session.scalar(select(func.count()).select_from(Score)) == 4
+    machine = session.get_one(User, machine_id)
+    assert RewardParams.model_validate(machine.reward) == asked
+    with pytest.raises(Conflict, match="nothing lets it sign in"):
+        people.issue_token(session, machine, "x")
+    with pytest.raises(Invalid, match="waits for the machine annotator colourfulness"):
+        rounds.request_reward_round(session, factories.admin(), found, asked, round_ids=[sampled])
