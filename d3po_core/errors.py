@@ -6,6 +6,7 @@ CoreError
 ├── BadParams          parameters that the loaded model cannot take: a size, a number of steps, an eta
 ├── NoDensity          the log-probability of a step without noise (sigma = 0)
 ├── BadTrajectory      a trajectory file that is truncated, altered, or from another model
+├── BadSamples         what the published code's sample.pkl should not hold, or lacks
 ├── BadPreference      a preference that names an image that is not there, or an image against itself
 ├── BadPrompts         prompts, a prompt file or a template that make no prompt set
 ├── NoPairs            nothing to train on
@@ -42,6 +43,10 @@ class NoDensity(CoreError):
 
 
 class BadTrajectory(CoreError):
+    pass
+
+
+class BadSamples(CoreError):
     pass
 
 
