@@ -5,7 +5,7 @@ python = .venv/bin/python
 DATA ?= data
 PORT ?= 8000
 
-.PHONY: help setup demo test lint loop curves demo-model lock clean
+.PHONY: help setup demo test test-heavy lint loop curves demo-model lock clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,10 @@ demo: setup ## run everything on this machine: pick images in a browser, train, 
 	@exec .venv/bin/d3po up --data-dir $(DATA) --port $(PORT)
 
 test: setup lint ## set up and run all tests (heavier proof has its own targets)
-	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadgroup -m "not heavy"
+
+test-heavy: setup ## the tests that take long: compiled networks, what the cost benchmarks count
+	@OMP_NUM_THREADS=1 $(python) -m pytest -m heavy
 
 lint: setup ## ruff and mypy
 	@$(python) -m ruff check .

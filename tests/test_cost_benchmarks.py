@@ -14,6 +14,7 @@ from benchmarks.train_cost import Bench
 from d3po_core.denoisers import load_denoiser
 from d3po_core.preferences import Pair
 
+pytestmark = pytest.mark.heavy
 STEPS = 6
 MODES = {
     "full ranking": (7, [Pair(*pair) for pair in combinations(range(7), 2)], 9.0),

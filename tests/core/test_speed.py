@@ -56,6 +56,7 @@ def test_on_the_cpu_nothing_is_copied() -> None:
     assert Reading(tensor).get() is tensor
 
 
+@pytest.mark.heavy
 def test_a_compiled_network_samples_and_trains_as_the_plain_one(
     tiny_model: Path, sampled: Sampled, trained: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
