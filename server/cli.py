@@ -26,7 +26,15 @@ app = typer.Typer(
 )
 app.add_typer(cli_people.app, name="user")
 app.add_typer(cli_projects.app, name="project")
-for command in (cli_up.up, cli_up.worker, cli_rounds.sample, cli_rounds.train, cli_rounds.duel, cli_rounds.reward):
+for command in (
+    cli_up.up,
+    cli_up.worker,
+    cli_rounds.sample,
+    cli_rounds.train,
+    cli_rounds.duel,
+    cli_rounds.study,
+    cli_rounds.reward,
+):
     app.command()(command)
 app.command("export")(cli_exports.export)
 app.command("import")(cli_exports.import_)

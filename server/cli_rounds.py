@@ -15,10 +15,11 @@ from sqlalchemy.orm import Session
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from d3po_core.rewards import RewardParams
-from server import db
+from server import cli_studies, db
 from server.domain import checkpoints, projects, rounds, scores
 from server.domain import prompts as prompt_rules
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
+from server.domain.studying import RATERS, STUDY_ITEMS, StudyParams
 from server.errors import Conflict, D3poError, Invalid, parse
 from server.models import Project, Round, State, User
 
@@ -106,6 +107,37 @@ def duel(
         prompts = _prompts(prompt, prompts_file)
         params = parse(DuelParams, given)
         return rounds.request_duel_round(session, by, chosen, params, a, b, prompts, prompt_set=prompt_set, count=count)
+
+    _launch(project, request, watch)
+
+
+def study(
+    project: ProjectName = None,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help='"base", "current", a number or an id; repeat for each. Left out: base and current.')
+    ] = None,
+    raters: Annotated[int, typer.Option(help="K, the people who vote on each item.")] = RATERS,
+    prompt: Prompts = None,
+    prompts_file: PromptsFile = None,
+    prompt_set: PromptSet = None,
+    count: Count = STUDY_ITEMS,
+    seed: Annotated[int | None, typer.Option(help="Of the first item; left out: drawn anew.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    result: Annotated[int | None, typer.Option(help="Launch nothing: print what the study of this number found so far.")] = None,
+    watch: Watch = True,
+) -> None:
+    """Compare several checkpoints blind, several people an item; --result prints who was preferred, how often by a majority."""
+    if result is not None:
+        with db.read_scope() as reading:
+            cli_studies.show(reading, find_project(reading, project), result)
+        return
+    given = _given(votes_per_item=raters, seed=seed, num_inference_steps=steps, guidance_scale=guidance)
+    policies = checkpoint or [checkpoints.BASE, checkpoints.CURRENT]
+
+    def request(session: Session, by: User, chosen: Project) -> Round:
+        prompts, params = _prompts(prompt, prompts_file), parse(StudyParams, given)
+        return rounds.request_study_round(session, by, chosen, params, policies, prompts, prompt_set=prompt_set, count=count)
 
     _launch(project, request, watch)
 

@@ -7,6 +7,7 @@ from PIL.Image import Image
 
 from d3po_core.params import DuelParams, SamplingParams
 from server.db import session_scope
+from server.domain.checkpoints import BASE
 from server.domain.jobs import Claim
 from server.domain.recording import DrawnImage, record_checkpoint, record_group
 from worker import gpu, launch
@@ -31,6 +32,11 @@ def duel(job_id: str) -> None:
 @shared_task(name="d3po.score")
 def score(job_id: str) -> None:
     perform(job_id, score_groups)
+
+
+@shared_task(name="d3po.study")
+def study(job_id: str) -> None:
+    perform(job_id, draw_study)
 
 
 @shared_task(name="d3po.train")
@@ -63,6 +69,14 @@ def draw_duel(claim: Claim, beat: Heartbeat) -> None:
     plan = fetch(claim)
     items = [(prompt, seed) for prompt, seed in plan.payload["items"]]
     draw_pairs(claim, beat, plan, items, plan.params(DuelParams), [plan.checkpoint_id, plan.opponent_id], task=True)
+
+
+def draw_study(claim: Claim, beat: Heartbeat) -> None:
+    """A chunk of (prompt, seed) items: every policy of the study draws each of them from the same noise."""
+    plan = fetch(claim)
+    items = [(prompt, seed) for prompt, seed in plan.payload["items"]]
+    policies = [None if name == BASE else name for name in plan.round_params["checkpoints"]]
+    draw_pairs(claim, beat, plan, items, plan.params(DuelParams), policies, task=True)
 
 
 def train_and_show(claim: Claim, beat: Heartbeat) -> None:

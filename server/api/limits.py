@@ -13,7 +13,7 @@ from server.errors import TooLarge
 STRANGERS_BYTES = 64 * 2**10  # a sign-in form; nobody without a name makes the server parse much
 BYTES = 2**20
 PROMPTS_BYTES = 32 * 2**20  # a round of 10,000 prompts of 2,000 characters fits
-WITH_PROMPTS = ("/sample-rounds", "/duel-rounds")
+WITH_PROMPTS = ("/sample-rounds", "/duel-rounds", "/study-rounds")
 
 
 class BodyLimit:

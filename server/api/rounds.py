@@ -14,9 +14,11 @@ from d3po_core.rewards import RewardParams
 from server.api.problems import problems
 from server.api.shapes import After, Limit, Page, RoundOut, ScoredOut
 from server.deps import CurrentUser, DbSession
-from server.domain import checkpoints, closing, duels, projects, rounds, scores
+from server.domain import checkpoints, closing, duels, projects, rounds, scores, studies
+from server.domain.duels import DuelResult
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.domain.scoring import params_of
+from server.domain.studies import StudyResult
 from server.errors import parse
 from server.models import Round
 
@@ -174,5 +176,8 @@ def _scored(session: Session, round_: Round) -> ScoredOut:
 
 def shown(session: Session, found: Sequence[Round]) -> list[RoundOut]:
     progress = rounds.progress_of(session, found)
-    results = duels.results(session, [round_ for round_ in found if round_.kind == "duel"])
+    results: dict[str, DuelResult | StudyResult] = {
+        **duels.results(session, [round_ for round_ in found if round_.kind == "duel"]),
+        **studies.results(session, [round_ for round_ in found if round_.kind == "study"]),
+    }
     return [RoundOut.of(round_, progress[round_.id], results.get(round_.id)) for round_ in found]

@@ -14,6 +14,7 @@ from server.domain.estimates import Estimate
 from server.domain.leasing import LeasedTask
 from server.domain.rounds import Progress
 from server.domain.scores import Mean, Scored
+from server.domain.studies import StudyResult
 from server.models import Checkpoint, Image, Project, Round
 
 Item = TypeVar("Item")
@@ -81,30 +82,33 @@ class RoundOut(BaseModel):
     id: str
     project_id: str
     number: int
-    kind: Literal["sample", "training", "duel", "reward", "evaluation", "auto"]
+    kind: Literal["sample", "training", "duel", "study", "reward", "evaluation", "auto"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     message: str = Field(description="What happened, what was kept and what to do, where the round failed or was cancelled.")
     params: dict[str, Any]
     checkpoint_id: str = Field(
-        description="Who draws (sample), who is trained further (training), side a (duel), who drew what is scored (reward)."
+        description="Who draws (sample), who is trained further (training), side a (duel), who drew what is scored (reward). "
+        "A study's are in params."
     )
     opponent_id: str | None = Field(description="Side b of a duel; null for other rounds.")
     progress: ProgressOut
-    result: DuelOut | None = Field(description="What a duel's votes say so far; null for other rounds.")
+    result: DuelOut | StudyResult | None = Field(description="What the votes of a duel or study say so far; null for others.")
     scored: ScoredOut | None = Field(description="What a reward round found so far, where it is read by itself; else null.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, round_: Round, progress: Progress, result: DuelResult | None = None, scored: ScoredOut | None = None) -> RoundOut:
+    def of(
+        cls, round_: Round, progress: Progress, result: DuelResult | StudyResult | None = None, scored: ScoredOut | None = None
+    ) -> RoundOut:
         derived = {"checkpoint_id", "opponent_id", "progress", "result", "scored"}
         return cls(
             **{name: getattr(round_, name) for name in cls.model_fields.keys() - derived},
             checkpoint_id=round_.checkpoint_id or checkpoints.BASE,
             opponent_id=round_.opponent_id or checkpoints.BASE if round_.kind == "duel" else None,
             progress=ProgressOut.model_validate(progress),
-            result=DuelOut.model_validate(result) if result else None,
+            result=DuelOut.model_validate(result) if isinstance(result, DuelResult) else result,
             scored=scored,
         )
 

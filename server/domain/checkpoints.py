@@ -62,14 +62,16 @@ def open_for(session: Session, user: User, checkpoint_id: str, role: Role) -> Ch
 
 
 def resolve(session: Session, project: Project, name: str | None) -> Checkpoint | None:
-    """What a person means by an id, by "current", or by "base" (or nothing): a checkpoint of this project or the base model."""
+    """What a person means by an id or a number, by "current", or by "base" (or nothing): a checkpoint of this project or the base
+    model."""
     if name == CURRENT:
         return current(session, project)
     if name in (None, BASE):
         return None
-    checkpoint = session.get(Checkpoint, name)
-    if checkpoint is None or checkpoint.project_id != project.id:
-        raise NotFound(f"This project has no checkpoint {name}.")
+    named = Checkpoint.number == int(name) if name.isdecimal() and len(name) < 10 else Checkpoint.id == name
+    checkpoint = session.scalar(select(Checkpoint).where(Checkpoint.project_id == project.id, named))
+    if checkpoint is None:
+        raise NotFound(f"This project has no checkpoint {name[:40]}.")
     return checkpoint
 
 

@@ -53,7 +53,8 @@ def record_group(
     known = session.scalar(select(Group).where(Group.round_id == claim.round_id, Group.position == position))
     if known is not None:
         return known
-    project = session.get_one(Project, session.get_one(Round, claim.round_id).project_id)
+    round_ = session.get_one(Round, claim.round_id)
+    project = session.get_one(Project, round_.project_id)
     group = Group(
         project_id=project.id, round_id=claim.round_id, position=position, prompt=prompt,
         trajectory_key=trajectory_key, trajectory_sha256=trajectory_sha256,
@@ -62,9 +63,17 @@ def record_group(
     session.add(group)
     session.flush()
     if task:
-        session.add(Task(project_id=project.id, group_id=group.id, mode=project.mode, votes_wanted=project.votes_per_task))
+        session.add(Task(project_id=project.id, group_id=group.id, **_asked(project, round_, group)))
         session.flush()
     return group
+
+
+def _asked(project: Project, round_: Round, group: Group) -> dict[str, Any]:
+    """How people are asked and how many of them: as the project says, but in a study always for the best."""
+    if round_.kind == "study":
+        mode = "pairwise" if len(group.images) == 2 else "best"
+        return {"mode": mode, "votes_wanted": round_.params["votes_per_item"]}
+    return {"mode": project.mode, "votes_wanted": project.votes_per_task}
 
 
 def _images(drawn: Iterable[DrawnImage]) -> list[Image]:

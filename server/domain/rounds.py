@@ -18,12 +18,13 @@ from server.domain import audit, checkpoints, people, projects
 from server.domain.launching import request_duel_round, request_sample_round, request_training_round
 from server.domain.people import Role
 from server.domain.rewarding import request_reward_round
+from server.domain.studying import request_study_round
 from server.errors import Conflict, NotFound
 from server.models import Checkpoint, Group, Job, Metric, Project, Round, State, User, now
 
 __all__ = [
     "ACTIVE", "Progress", "cancel", "list_rounds", "metrics", "open_for", "progress", "progress_of", "request_duel_round",
-    "request_reward_round", "request_sample_round", "request_training_round", "retry", "settle",
+    "request_reward_round", "request_sample_round", "request_study_round", "request_training_round", "retry", "settle",
 ]  # fmt: skip
 
 ACTIVE = (State.QUEUED, State.RUNNING)

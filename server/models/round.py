@@ -21,8 +21,8 @@ class State(StrEnum):
 
 
 class Round(Identified, Base):
-    """One unit an operator launches. kind: sample, training, duel, reward, evaluation, auto. `number` counts within the project
-    from 1. `auto_id`: the auto round that launched this one."""
+    """One unit an operator launches. kind: sample, training, duel, study, reward, evaluation, auto. `number` counts within the
+    project from 1. `auto_id`: the auto round that launched this one."""
 
     __tablename__ = "rounds"
     __table_args__ = (UniqueConstraint("project_id", "number"),)
@@ -48,8 +48,8 @@ class Job(Identified, Base):
     `attempt` only ever grows: it tells one claim from the next. `failures` counts the attempts that broke since a person
     last asked for the job.
 
-    kind: sample (a chunk of prompts), train, duel (a chunk of prompts), score (a chunk of groups). `payload` is all a worker
-    needs besides the round; `progress_done` of `progress_total` are `progress_unit`s. `memory_bytes`: the most that the
+    kind: sample, duel and study (a chunk of prompts), train, score (a chunk of groups). `payload` is all a worker needs besides
+    the round; `progress_done` of `progress_total` are `progress_unit`s. `memory_bytes`: the most that the
     attempt which succeeded took at once, of the device's memory; on a CPU, of the process's.
     """
 

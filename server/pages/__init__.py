@@ -18,13 +18,14 @@ from server.pages import (
     round,
     scored,
     sign_in,
+    study,
     vote,
     win_rates,
 )
 from server.pages.templating import STATIC, STATIC_URL
 
 router = APIRouter(include_in_schema=False)
-SCREENS = (sign_in, join, home, vote, operate, win_rates, launch, estimates, round, scored, checkpoints, people, account)
+SCREENS = (sign_in, join, home, vote, operate, win_rates, launch, estimates, round, scored, study, checkpoints, people, account)
 for screen in SCREENS:
     for route in screen.router.routes:
         # A HEAD request is a GET whose answer has no body; the web server leaves it out. A stream has no end to measure.

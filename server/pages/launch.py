@@ -17,6 +17,7 @@ from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from d3po_core.rewards import RewardParams
 from server.domain import checkpoints, closing, projects, rounds
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
+from server.domain.studying import STUDY_ITEMS, StudyParams
 from server.errors import Conflict, Invalid, NotFound, TooLarge, parse
 from server.models import Project
 from server.pages import operate
@@ -50,6 +51,19 @@ def train(project_id: str, visit: Visiting, fields: Fields) -> Response:
         rounds.request_training_round(visit.session, visit.user, project, params, fields.get("votes", "all"))
 
     return _launch(visit, project, "training", fields, request)
+
+
+@router.post("/p/{project_id}/study-rounds")
+def study(project_id: str, visit: Visiting, fields: Fields) -> Response:
+    project = projects.open_for(visit.session, visit.user, project_id, "operator")
+
+    def request() -> None:
+        params = parse(StudyParams, _known(StudyParams, fields), LABELS)
+        policies = [name.removeprefix("policy:") for name in fields if name.startswith("policy:")]
+        count = _whole("count", fields.get("count", str(STUDY_ITEMS)))
+        rounds.request_study_round(visit.session, visit.user, project, params, policies, _prompts(fields), count=count)
+
+    return _launch(visit, project, "study", fields, request)
 
 
 @router.post("/p/{project_id}/reward-rounds")

@@ -17,7 +17,7 @@ from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
 from server.errors import Invalid, TooLarge
 from server.models import OWN_PROMPTS, Project, User
-from server.pages import live, overview
+from server.pages import live, overview, study
 from server.pages.estimates import sentence
 from server.pages.expectation import expectation
 from server.pages.training_fields import ALGORITHMS, TRAINING_FIELDS
@@ -57,6 +57,7 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         gallery=gallery, blurred=blurring.in_gallery(visit.session, project, gallery),
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         rewards=rewards.known(), prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
+        study_form=study.launch_form(known, current),
         prompt_sets=prompt_sets(), own_prompts=prompt_rules.to_text(project.prompts),
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip

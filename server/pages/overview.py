@@ -57,7 +57,7 @@ class Overview:
 
 
 def read(session: Session, project: Project) -> Overview:
-    latest = {kind: row for kind in ("sample", "training", "duel", "reward") if (row := _latest(session, project, kind))}
+    latest = {kind: row for kind in ("sample", "training", "duel", "study", "reward") if (row := _latest(session, project, kind))}
     duel = latest.get("duel")
     return Overview(
         project=project,

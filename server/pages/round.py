@@ -15,7 +15,7 @@ from server.deps import Files, get_storage
 from server.domain import blurring, closing, duels, projects, rounds
 from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
-from server.pages import live, score_plots, scored
+from server.pages import live, score_plots, scored, study
 from server.pages.charts import Chart
 from server.pages.expectation import expectation
 from server.pages.overview import headline, opponents
@@ -89,6 +89,7 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "has_log": bool(_logs(row, get_storage(get_settings()))),
         "charts": _charts(session, project, row),
         "scored": scored.read(session, row) if row.kind == "reward" else None,
+        "study": study.read(session, row) if row.kind == "study" else None,
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "waiting": waiting,
         "closed": closed,
@@ -122,6 +123,8 @@ def _duel(session: Session, row: Round) -> Duel:
 def _settings(session: Session, row: Round) -> dict[str, str]:
     if row.kind == "reward":
         return scored.settings(session, row)
+    if row.kind == "study":
+        return study.settings(session, row)
     one, other = opponents(session, row)
     roles = {"sample": {"Drawn by": title(one)}, "training": {"Trained from": title(one)}}
     sides = roles.get(row.kind, {"Does": title(one), "beat": title(other)})

@@ -20,7 +20,7 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",
 }
-KINDS = {"sample": "sample round", "training": "training round", "duel": "duel round", "reward": "reward round"}
+KINDS = {"sample": "sample round", "training": "training round", "duel": "duel round", "study": "study", "reward": "reward round"}
 
 
 def _version() -> str:

@@ -128,4 +128,4 @@ def _arriving(visit: Visit, project: Project) -> Arriving | None:
 
 
 def _is_drawing(row: Round) -> bool:
-    return row.kind in ("sample", "duel") and row.state in (State.QUEUED, State.RUNNING)
+    return row.kind in ("sample", "duel", "study") and row.state in (State.QUEUED, State.RUNNING)

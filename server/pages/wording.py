@@ -17,6 +17,7 @@ LABELS = {
     "count": "Prompts",
     "prompts": "Prompts",
     "items": "Comparisons",
+    "votes_per_item": "Votes an item",
     "votes": "Votes",
     "groups": "Groups",
     "pairs": "Pairs",

@@ -105,6 +105,24 @@ def test_large_images_on_a_phone_are_marked_where_they_are(
     assert [vote.ratings[image_id] for image_id in vote.shown_order] == [[0.0], [0.0], *[[1.0]] * 4]
 
 
+def test_a_study_in_between_asks_for_the_best(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:
+    project.mode = "good_bad"
+    make_task(storage, project, "a hand").mode = "best"
+    make_task(storage, project, "a foot")
+    page = visitor(bob).open(path)
+    asked = {}
+    for _ in range(2):
+        prompt = loaded(page)
+        asked[prompt] = page.locator(".ask").inner_text()
+        page.keyboard.press("1")
+        if prompt == "a foot":
+            page.keyboard.press("Enter")
+        expect(page.locator("#prompt")).not_to_have_text(prompt)
+
+    assert asked == {"a hand": "Pick the best image, or say", "a foot": "Mark the bad images, then"}
+    assert sorted(vote.outcome for vote in wait_for_votes(page, 2)) == [Outcome.BEST, Outcome.RATED]
+
+
 def test_marks_fit_a_phone(storage: Storage, project: Project, path: str, bob: User, visitor: Any) -> None:
     project.mode = "good_bad"
     make_task(storage, project, "a hand", images=6)

@@ -224,6 +224,27 @@ def _when(ready: Callable[[], bool], act: Callable[[], None]) -> threading.Threa
     return thread
 
 
+def test_a_study_is_launched_and_told(d3po: D3po, session: Session, project: Project) -> None:
+    made = factories.checkpoint(project)
+    factories.commit()
+    words = ["--checkpoint", "base", "--checkpoint", str(made.number), "--raters", "3", "--count", "4", "--no-watch"]
+    status, round_id, _ = d3po("study", "Emoji", *words)
+    row = session.get_one(Round, round_id.strip())
+    assert (status, row.params["checkpoints"], row.params["votes_per_item"], row.params["items"]) == (0, ["base", made.id], 3, 4)
+    group = factories.group(project, round_id=row.id, drawn_by=[None, made.id], trajectory_key=None)
+    task = factories.task(project, group, mode="pairwise", votes_wanted=3)
+    for _ in range(3):
+        factories.vote(task, factories.annotator(project), 1)
+    factories.commit()
+    status, shown, _ = d3po("study", "--result", str(row.number))
+    told = " ".join(shown.split())
+    assert (status, f"checkpoint {made.number}" in told, "100.0 %" in told, "1 of 1 items have all votes" in told) == (
+        0,
+        *[True] * 3,
+    )
+    assert d3po("study", "--result", "99")[::2] == (1, "Emoji has no study 99. `d3po status` lists its rounds.")
+
+
 def test_status_shows_rounds_and_pairs(d3po: D3po, project: Project) -> None:
     factories.vote(factories.task(project), factories.annotator(project))
     factories.commit()

@@ -20,6 +20,7 @@ from d3po_core.trajectory import Trajectory
 from server.db import read_scope
 from server.domain import checkpoints, rounds
 from server.domain.jobs import Claim
+from server.domain.studying import StudyParams
 from server.models import Checkpoint, Project, Round, State, Task, User
 from tests import factories
 from tests.worker.conftest import PROMPTS, SAMPLING, ended, groups_of, jobs_of
@@ -115,6 +116,24 @@ def test_a_duel_draws_both_policies_from_the_same_noise(
     ]
     assert [[image.checkpoint_id for image in group.images] for group in groups] == [[trained.id, None]] * 2
     assert len(rows(select(Task).where(Task.group_id.in_([group.id for group in groups])))) == 2
+
+
+def test_a_study_draws_every_policy_from_the_same_noise_and_wants_its_votes(
+    session: Session, project: Project, alice: User, trained: Checkpoint
+) -> None:
+    other = factories.checkpoint(project, key=trained.key)
+    params = StudyParams(num_inference_steps=3, guidance_scale=2.0, seed=5, votes_per_item=4)
+    names = [trained.id, "base", str(other.number)]
+    round_ = rounds.request_study_round(session, alice, project, params, names, ["a frog", "a frog"])
+    factories.commit()
+    for job in jobs_of(round_):
+        tasks.study(job.id)
+    assert ended(round_) == (State.DONE, "")
+    groups = groups_of(round_)
+    assert [[image.seed for image in group.images] for group in groups] == [[5] * 3, [6] * 3]
+    assert [[image.checkpoint_id for image in group.images] for group in groups] == [[trained.id, None, other.id]] * 2
+    asked = rows(select(Task).where(Task.group_id.in_([group.id for group in groups])))
+    assert [(task.mode, task.votes_wanted) for task in asked] == [("best", 4)] * 2
 
 
 @pytest.fixture
