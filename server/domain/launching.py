@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from d3po_core.params import DuelParams, SamplingParams, TrainingParams
 from server.db import send_after_commit
-from server.domain import audit, checkpoints, pairs, people, projects
+from server.domain import audit, checkpoints, machines, pairs, people, projects
 from server.domain import prompts as prompt_rules
 from server.errors import Conflict, Invalid, TooLarge
-from server.models import Checkpoint, Job, Outcome, Project, Round, RoundVote, State, User
+from server.models import Checkpoint, Job, Project, Round, RoundVote, State, User
 
 SAMPLE_PROMPTS, DUEL_PROMPTS = 12, 24
 """How many a round draws from a prompt set unless it is told."""
@@ -67,7 +67,7 @@ def request_training_round(
     usable = pairs.usable(session, chosen)
     if not usable.pairs:
         policy = f"checkpoint {parent.number}" if parent else "the base model"
-        raise Invalid(_no_pairs(usable, policy, all(vote.outcome == Outcome.RATED for vote in chosen)))
+        raise Invalid(_no_pairs(usable, policy, machines.alone(session, chosen)))
     vote_ids = sorted(vote.id for vote in chosen)
     round_ = new_round(
         session,
@@ -173,10 +173,10 @@ def _refuse_second_training(session: Session, project: Project) -> None:
         raise Conflict(f"Round {number} is training this project already. Wait for it, or cancel it first.")
 
 
-def _no_pairs(usable: pairs.Usable, policy: str, only_rated: bool) -> str:
+def _no_pairs(usable: pairs.Usable, policy: str, only_machines: bool) -> str:
     lost = f" ({usable.lost})" if usable.lost else ""
     counted = "1 vote counts" if usable.votes == 1 else f"{usable.votes} votes count"
     told = f"There are 0 usable pairs to train on: {counted} on images that {policy} drew{lost}."
-    if usable.votes and only_rated:
+    if usable.votes and only_machines:
         return f"{told} Their scores put no image of a group above another: score by another reward, or pick the better images."
     return f"{told} Sample a round, pick the better image in some groups, then train."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from d3po_core.rewards import RewardParams
 from server.domain import audit, people
 from server.errors import Conflict
-from server.models import Project, User
+from server.models import Project, User, Vote
 
 LONGEST_NAME = 70
 
@@ -31,6 +34,12 @@ def name_of(params: RewardParams) -> str:
     how = {"pareto": "Pareto", "weighted": "weighted"}[params.combine]
     name = f"{', '.join(others)} and {last} ({how})"
     return name if len(name) <= LONGEST_NAME else f"{others[0]} and {len(others)} more ({how})"
+
+
+def alone(session: Session, votes: Sequence[Vote]) -> bool:
+    """Whether machines cast all of these votes."""
+    voters = session.scalars(select(User).where(User.id.in_({vote.user_id for vote in votes})))
+    return all(user.reward for user in voters)
 
 
 def _of(session: Session, project: Project) -> list[User]:

@@ -10,6 +10,7 @@ from statistics import median
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
+from d3po_core.preferences import dominance
 from server.domain import checkpoints, pairs
 from server.domain.ballots import thinking_seconds
 from server.domain.choices import favourite
@@ -33,8 +34,8 @@ class ProjectStats:
     """`tasks_waiting` want a vote that can count now; `tasks_set_aside` would, if the policy that drew them were in use.
 
     `surplus` votes came beyond the votes wanted, or after their task was closed. `agreement` is the share of pairs of counted
-    votes on one task that say the same, where one rates images with numbers: prefer the same image to all others; None without
-    such pairs. `position_bias` counts chosen images by their place on
+    votes on one task that say the same: two that rate images with numbers, the same order; one that does and one that does not,
+    the same favourite. None without such pairs. `position_bias` counts chosen images by their place on
     screen."""
 
     groups: int
@@ -128,9 +129,16 @@ def _agreement(votes: list[Vote]) -> float | None:
 
 
 def _say_the_same(one: Vote, other: Vote) -> bool:
+    if one.outcome == other.outcome == Outcome.RATED:
+        return one.ratings.keys() == other.ratings.keys() and _order(one) == _order(other)
     if Outcome.RATED in (one.outcome, other.outcome):
-        return favourite(one) == favourite(other)
+        return favourite(one) is not None and favourite(one) == favourite(other)
     return (one.outcome, one.best_image_id, one.ranking) == (other.outcome, other.best_image_id, other.ranking)
+
+
+def _order(vote: Vote) -> set[tuple[int, int]]:
+    image_ids = sorted(vote.ratings)
+    return set(dominance([vote.ratings[image_id] for image_id in image_ids]))
 
 
 def _position_bias(votes: list[Vote]) -> list[int]:

@@ -184,10 +184,16 @@ def test_people_and_machines_share_tasks_that_want_two_votes_and_training_takes_
     assert {(pair.chosen, pair.rejected, pair.weight) for pair in row.pairs} == {(1, 0, 1.0), (1, 2, 1.0), (2, 0, 1.0)}
 
 
+CONSTANT = (
+    r"0 usable pairs to train on: 1 vote counts on images that the base model drew \(1 tie\)\. "
+    "Their scores put no image of a group above another: score by another reward"
+)
+
+
 def test_constant_scores_leave_no_pair_and_training_says_why(session: Session, project: Project, boss: User, task: Task) -> None:
     _, claim = requested(session, boss, project, COLOUR)
     record(claim, task.group, scores_of(task.group, colourfulness=[2.0, 2.0, 2.0]))
-    with db.session_scope() as other, pytest.raises(Invalid, match=r"0 usable pairs to train on: 1 vote counts.*\(1 tie\)"):
+    with db.session_scope() as other, pytest.raises(Invalid, match=CONSTANT):
         rounds.request_training_round(other, other.get_one(User, boss.id), other.get_one(Project, project.id), TrainingParams())
 
 
@@ -198,3 +204,13 @@ def test_a_machine_that_loses_its_access_stops_in_the_middle(session: Session, p
     with pytest.raises(Denied, match="colourfulness has no access any more"):
         record(claim, task.group, scores_of(task.group, colourfulness=[1.0, 3.0, 2.0]))
     assert stored() == ({}, [])
+
+
+def test_rewards_that_contradict_each_other_are_lost_like_ties(
+    session: Session, project: Project, boss: User, task: Task
+) -> None:
+    _, claim = requested(session, boss, project, BOTH)
+    record(claim, task.group, scores_of(task.group, compressibility=[1.0, 2.0, 3.0], colourfulness=[3.0, 2.0, 1.0]))
+    with db.read_scope() as other:
+        usable = pairs.usable_pairs(other, other.get_one(Project, project.id))
+    assert (usable.pairs, usable.ties, usable.disagreements) == (0, 1, 0)

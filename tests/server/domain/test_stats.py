@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.domain import stats
 from server.domain.stats import Annotator
-from server.models import now
+from server.models import Vote, now
 from tests import factories
 from tests.databases import on_both_databases
 
@@ -39,3 +41,28 @@ def test_votes_speed_agreement_and_position_bias(session: Session) -> None:
 def test_an_empty_project(session: Session) -> None:
     found = stats.project_stats(session, factories.project())
     assert (found.votes, found.agreement, found.annotators, found.position_bias) == (0, None, [], [])
+
+
+@on_both_databases
+def test_people_and_machines_agree_on_a_favourite_and_machines_on_an_order(session: Session) -> None:
+    project = factories.project(votes_per_task=3)
+    alice, one, other = (factories.annotator(project) for _ in range(3))
+    one.reward = {"rewards": [{"name": "colourfulness"}]}
+
+    def agreement(best: int, *rated: list[float]) -> float | None:
+        task = factories.task(project)
+        image_ids = [image.id for image in task.group.images]
+        factories.vote(task, alice, best)
+        for machine, numbers in zip((one, other), rated, strict=False):
+            ratings = {image_id: [number] for image_id, number in zip(image_ids, numbers, strict=True)}
+            factories.vote(task, machine, None, outcome="rated", ratings=ratings)
+        votes = session.scalars(select(Vote).where(Vote.task_id == task.id)).all()
+        return stats._agreement(list(votes))
+
+    assert agreement(1, [1.0, 3.0, 2.0]) == 1.0
+    assert agreement(2, [1.0, 3.0, 2.0]) == 0.0
+    assert agreement(1, [3.0, 3.0, 2.0]) == 0.0  # the machine has no favourite
+    assert agreement(1, [1.0, 3.0, 2.0], [-7.0, 50.0, 2.5]) == 1.0
+    assert agreement(1, [1.0, 3.0, 2.0], [2.0, 3.0, 1.0]) == pytest.approx(2 / 3)
+    machines = {annotator.name: annotator.machine for annotator in stats.project_stats(session, project).annotators}
+    assert machines == {alice.name: False, one.name: True, other.name: False}
