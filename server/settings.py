@@ -22,7 +22,7 @@ DEMO_WEIGHTS = Path(d3po_core.__file__).parent / "demo_model" / "weights"
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="D3PO_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="D3PO_", extra="ignore", env_ignore_empty=True)
 
     data_dir: Path = Field(
         default=Path("data"), description="Folder of images, trajectories, checkpoints and the SQLite database."

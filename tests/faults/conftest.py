@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from tests.disks import Disk, small_disk
+from tests.factories.scorer_server import ScorerServer, scorer_server
 from tests.stack import Up, answer, running
 
 
@@ -31,9 +33,18 @@ def mounted(data_dir: Path) -> Iterator[Disk | None]:
 
 
 @pytest.fixture(scope="session")
-def up(data_dir: Path, mounted: Disk | None, tiny_model: Path) -> Iterator[Up]:
-    with running(data_dir, tiny_model) as up:
-        yield up
+def scorer() -> Iterator[ScorerServer]:
+    with scorer_server() as scorer:
+        yield scorer
+
+
+@pytest.fixture(scope="session")
+def up(data_dir: Path, mounted: Disk | None, tiny_model: Path, scorer: ScorerServer) -> Iterator[Up]:
+    registered = {"elsewhere": {"reward": "http", "url": scorer.url, "attempts": 2, "pause": 0.1}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("D3PO_REWARDS", json.dumps(registered))
+        with running(data_dir, tiny_model) as up:
+            yield up
 
 
 @pytest.fixture
