@@ -70,7 +70,9 @@ def collect(setting: Setting, configs: Mapping[str, Sequence[Config]], runs: Run
         [seed for seed in setting.seeds if len(best) == len(METHODS) and all(len(done[m].get(seed, ())) > epoch for m in METHODS)]
         for epoch in range(setting.epochs + 1)
     ]
-    curves = {m: [point(setting, done[m], seeds, epoch) for epoch, seeds in enumerate(common) if seeds] for m in best}
+    curves = {
+        m: [point(setting, done[m], seeds, epoch) for epoch, seeds in enumerate(common) if seeds] for m in done if any(common)
+    }
     return {
         "setting": asdict(setting),
         "missing": missing(setting, configs, ended, done),

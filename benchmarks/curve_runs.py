@@ -46,7 +46,7 @@ class Setting:
     prompts: int = 24
     images: int = 8
     steps: int = SAMPLING.num_inference_steps
-    epochs: int = 5
+    epochs: int = 4
     tuning_epochs: int = 3
     held_out: int = 96
     tuning_held_out: int = 64

@@ -56,7 +56,7 @@ def grid(objective: str) -> dict[str, list[Config]]:
 
 
 def quick(setting: Setting, configs: dict[str, list[Config]]) -> tuple[Setting, dict[str, list[Config]]]:
-    tiny = Setting(setting.objective, 1, 3, 3, epochs=2, tuning_epochs=1, held_out=4, tuning_held_out=4, seeds=(1,))
+    tiny = Setting(setting.objective, 1, 3, 2, epochs=2, tuning_epochs=1, held_out=2, tuning_held_out=2, seeds=(1,))
     return tiny, {method: choices[:1] for method, choices in configs.items()}
 
 
@@ -138,8 +138,9 @@ def main(
     path = out / "curves.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps(results | {objective: result}, indent=1) + "\n", encoding="utf-8")
-    draw(result, out / f"curves-{objective}.svg")
-    print(table(result))
+    if result["curves"]:
+        draw(result, out / f"curves-{objective}.svg")
+        print(table(result))
     print(f"missing: {', '.join(result['missing']) or 'nothing'}")
 
 

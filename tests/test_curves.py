@@ -84,7 +84,7 @@ def test_what_is_missing_is_told() -> None:
 
 def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> None:
     denoiser, config = load_denoiser(WEIGHTS), Config("d3po", (("learning_rate", 0.1),))
-    cut, whole = (Setting("compressibility", 1, 3, 3, epochs=n, held_out=2) for n in (1, 2))
+    cut, whole = (Setting("compressibility", 1, 3, 2, epochs=n, held_out=2) for n in (1, 2))
     for folder, setting in (("cut", cut), ("cut", whole), ("whole", whole)):
         run = run_one(denoiser, setting, config, 1, tmp_path / folder, print)
         told = [{key: value for key, value in row.items() if key != "seconds"} for row in run]
