@@ -25,6 +25,7 @@ from server.models import Project, Round, State, User
 
 told = Console(stderr=True, highlight=False)
 LOOK_EVERY_SECONDS = 0.5
+LONG_WAIT_SECONDS = 20.0
 
 ProjectName = Annotated[str | None, typer.Argument(help="Name or id; may be left out while there is only one project.")]
 Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="A prompt; repeat for more.")]
@@ -215,14 +216,14 @@ def follow(round_id: str) -> None:
 
 
 def _follow(round_id: str, bars: Progress) -> rounds.Progress:
-    bar = bars.add_task("queued", unit="", total=None)
+    bar, begun = bars.add_task("queued", unit="", total=None), time.monotonic()
     while True:
         with db.read_scope() as session:
             progress = rounds.progress(session, session.get_one(Round, round_id))
         left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
         bars.update(
             bar,
-            description=f"{progress.state}",
+            description=heard(progress, time.monotonic() - begun),
             total=progress.total or None,
             completed=progress.done,
             unit=f"{progress.unit}{left}",
@@ -230,6 +231,15 @@ def _follow(round_id: str, bars: Progress) -> rounds.Progress:
         if progress.state not in rounds.ACTIVE:
             return progress
         time.sleep(LOOK_EVERY_SECONDS)
+
+
+def heard(progress: rounds.Progress, waited: float) -> str:
+    """The state, and whether a worker seems to be there at all."""
+    if progress.silent:
+        return "running, but nothing was heard of its worker for a while"
+    if progress.state == State.QUEUED and waited > LONG_WAIT_SECONDS:
+        return "queued, and no worker has taken it yet: is one running?"
+    return str(progress.state)
 
 
 def _prompts(given: list[str] | None, file: Path | None) -> list[str] | None:

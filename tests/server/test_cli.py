@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from server import cli, db
+from server import cli, cli_rounds, db
 from server.db import read_scope, session_scope
 from server.domain import people, rounds
 from server.models import Job, Membership, Project, Round, State, User
@@ -206,6 +206,20 @@ def test_watching_ends_with_the_round(d3po: D3po, project: Project, state: str, 
     answer = d3po("sample", "--prompt", "a cat")
     ended.join()
     assert (answer[0], told in answer[2]) == (status, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "silent", "waited", "told"),
+    [
+        ("queued", False, 5.0, "queued"),
+        ("queued", False, 25.0, "queued, and no worker has taken it yet: is one running?"),
+        ("running", False, 25.0, "running"),
+        ("running", True, 25.0, "running, but nothing was heard of its worker for a while"),
+    ],
+)
+def test_watching_says_when_no_worker_is_heard_of(state: str, silent: bool, waited: float, told: str) -> None:
+    progress = rounds.Progress(0, 4, "groups", None, State(state), "", silent=silent)
+    assert cli_rounds.heard(progress, waited) == told
 
 
 def _exists(table: type) -> bool:
