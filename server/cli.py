@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from migrations.run import upgrade
-from server import checks, cli_exports, cli_people, cli_projects, cli_rounds, cli_up, db
+from server import checks, cli_auto, cli_exports, cli_people, cli_projects, cli_rounds, cli_up, db
 from server.cli_rounds import ProjectName, find_project
 from server.domain import checkpoints, pairs, rounds, stats
 from server.errors import D3poError, describe
@@ -36,6 +36,7 @@ for command in (
     cli_rounds.reward,
 ):
     app.command()(command)
+app.command("auto")(cli_auto.auto_)
 app.command("export")(cli_exports.export)
 app.command("import")(cli_exports.import_)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,9 @@ PromptSet = Annotated[str | None, typer.Option(help="Draw from this prompt set i
 Count = Annotated[int, typer.Option(help="How many prompts to draw from the prompt set.")]
 Steps = Annotated[int | None, typer.Option("--steps", help="num_inference_steps, T.")]
 Guidance = Annotated[float | None, typer.Option("--guidance", help="guidance_scale.")]
+Rewards = Annotated[list[str] | None, typer.Option(help="A reward to score by; repeat for more that combine.")]
+Weights = Annotated[list[float] | None, typer.Option(help="Of a weighted sum, one for each reward in their order.")]
+Combine = Annotated[str | None, typer.Option(help="pareto or weighted; left out: weighted if there are weights.")]
 Watch = Annotated[bool, typer.Option(help="Stay and show the progress.")]
 
 
@@ -56,9 +59,7 @@ def sample(
     """Draw groups of images to vote on."""
 
     def request(session: Session, by: User, chosen: Project) -> Round:
-        given = _given(
-            images_per_prompt=images_per_prompt, num_inference_steps=steps, guidance_scale=guidance, eta=eta, seed=seed
-        )
+        given = said(images_per_prompt=images_per_prompt, num_inference_steps=steps, guidance_scale=guidance, eta=eta, seed=seed)
         params = parse(SamplingParams, given)
         prompts = _prompts(prompt, prompts_file)
         return rounds.request_sample_round(
@@ -80,7 +81,7 @@ def train(
     watch: Watch = True,
 ) -> None:
     """Train the current policy on the votes counted so far."""
-    given = _given(algorithm=algorithm, beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank)
+    given = said(algorithm=algorithm, beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank)
 
     def request(session: Session, by: User, chosen: Project) -> Round:
         return rounds.request_training_round(session, by, chosen, parse(TrainingParams, given), votes)
@@ -102,7 +103,7 @@ def duel(
     watch: Watch = True,
 ) -> None:
     """Draw the same prompts and seeds by two policies, for blind comparison in the voting queue."""
-    given = _given(seeds=seed, num_inference_steps=steps, guidance_scale=guidance)
+    given = said(seeds=seed, num_inference_steps=steps, guidance_scale=guidance)
 
     def request(session: Session, by: User, chosen: Project) -> Round:
         prompts = _prompts(prompt, prompts_file)
@@ -133,7 +134,7 @@ def study(
         with db.read_scope() as reading:
             cli_studies.show(reading, find_project(reading, project), result)
         return
-    given = _given(votes_per_item=raters, seed=seed, num_inference_steps=steps, guidance_scale=guidance)
+    given = said(votes_per_item=raters, seed=seed, num_inference_steps=steps, guidance_scale=guidance)
     policies = checkpoint or [checkpoints.BASE, checkpoints.CURRENT]
 
     def request(session: Session, by: User, chosen: Project) -> Round:
@@ -145,27 +146,31 @@ def study(
 
 def reward(
     project: ProjectName = None,
-    reward: Annotated[list[str] | None, typer.Option(help="A reward to score by; repeat for more that combine.")] = None,
-    weight: Annotated[list[float] | None, typer.Option(help="Of a weighted sum, one for each reward in their order.")] = None,
-    combine: Annotated[str | None, typer.Option(help="pareto or weighted; left out: weighted if there are weights.")] = None,
+    reward: Rewards = None,
+    weight: Weights = None,
+    combine: Combine = None,
     round_id: Annotated[list[str] | None, typer.Option("--round", help="Score this round; repeat for more.")] = None,
     watch: Watch = True,
 ) -> None:
     """Score images by rewards: a machine annotator votes on every group that it has not voted on."""
-    names, weights = reward or [], weight or []
-    if weights and len(weights) != len(names):
-        raise Invalid(f"Give one --weight for each --reward; there are {len(weights)} for {len(names)}.")
-    how = combine or ("weighted" if weights else "pareto")
-    chosen = [{"name": name, "weight": weights[place] if weights else None} for place, name in enumerate(names)]
+    params = rewards_of(reward, weight, combine)
 
     def request(session: Session, by: User, project: Project) -> Round:
-        params = parse(RewardParams, {"rewards": chosen, "combine": how})
         return rounds.request_reward_round(session, by, project, params, round_ids=round_id)
 
     launched = _launch(project, request, watch)
     if watch:
         with db.read_scope() as session:
             told.print(scores.scored(session, session.get_one(Round, launched)).told)
+
+
+def rewards_of(reward: list[str] | None, weight: list[float] | None, combine: str | None) -> RewardParams:
+    """What --reward, --weight and --combine say together."""
+    names, weights = reward or [], weight or []
+    if weights and len(weights) != len(names):
+        raise Invalid(f"Give one --weight for each --reward; there are {len(weights)} for {len(names)}.")
+    chosen = [{"name": name, "weight": weights[place] if weights else None} for place, name in enumerate(names)]
+    return parse(RewardParams, {"rewards": chosen, "combine": combine or ("weighted" if weights else "pareto")})
 
 
 def find_project(session: Session, name: str | None) -> Project:
@@ -186,18 +191,26 @@ def first_admin(session: Session) -> User:
     return admin
 
 
+Follow = Callable[[str, Progress], rounds.Progress]
+
+
 def _launch(name: str | None, request: Callable[[Session, User, Project], Round], stay: bool) -> str:
+    return launch(name, request, stay, _follow)
+
+
+def launch(name: str | None, request: Callable[[Session, User, Project], Round], stay: bool, follow: Follow) -> str:
+    """Requests a round and prints its id, which it returns; first shows the progress until it is over, if that is wished."""
     with db.session_scope() as session:
         round_ = request(session, first_admin(session), find_project(session, name))
     told.print(f"Round {round_.number} is queued.")
     print(round_.id)
     if stay:
-        follow(round_.id)
+        watch(round_.id, follow)
     return round_.id
 
 
-def follow(round_id: str) -> None:
-    """Shows the progress until the round is over; Ctrl-C only stops watching."""
+def watch(round_id: str, follow: Follow) -> None:
+    """Until the round is over; Ctrl-C only stops watching."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -207,12 +220,14 @@ def follow(round_id: str) -> None:
     )
     try:
         with Progress(*columns, console=told) as bars:
-            progress = _follow(round_id, bars)
+            progress = follow(round_id, bars)
     except KeyboardInterrupt:
         told.print("The round goes on without you; `d3po status` shows it.")
         return
     if progress.state != State.DONE:
         raise D3poError(progress.message)
+    if progress.message:
+        told.print(progress.message, markup=False)
 
 
 def _follow(round_id: str, bars: Progress) -> rounds.Progress:
@@ -220,14 +235,7 @@ def _follow(round_id: str, bars: Progress) -> rounds.Progress:
     while True:
         with db.read_scope() as session:
             progress = rounds.progress(session, session.get_one(Round, round_id))
-        left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
-        bars.update(
-            bar,
-            description=heard(progress, time.monotonic() - begun),
-            total=progress.total or None,
-            completed=progress.done,
-            unit=f"{progress.unit}{left}",
-        )
+        show(bars, bar, heard(progress, time.monotonic() - begun), progress)
         if progress.state not in rounds.ACTIVE:
             return progress
         time.sleep(LOOK_EVERY_SECONDS)
@@ -242,10 +250,16 @@ def heard(progress: rounds.Progress, waited: float) -> str:
     return str(progress.state)
 
 
+def show(bars: Progress, bar: TaskID, description: str, progress: rounds.Progress) -> None:
+    left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+    unit = f"{progress.unit}{left}"
+    bars.update(bar, description=description, total=progress.total or None, completed=progress.done, unit=unit)
+
+
 def _prompts(given: list[str] | None, file: Path | None) -> list[str] | None:
     lines = list(prompt_rules.in_text(file.read_bytes(), file.name)) if file else []
     return [*(given or []), *lines] or ([] if file else None)
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def said(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}

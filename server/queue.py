@@ -12,7 +12,10 @@ from redis.exceptions import RedisError
 from server.settings import get_settings
 
 QUEUE = "d3po"
-TASKS = {"sample": "d3po.sample", "train": "d3po.train", "duel": "d3po.duel", "study": "d3po.study", "score": "d3po.score"}
+TASKS = {
+    "sample": "d3po.sample", "train": "d3po.train", "duel": "d3po.duel", "study": "d3po.study", "score": "d3po.score",
+    "evaluate": "d3po.evaluate",
+}  # fmt: skip
 QUICK = {"socket_connect_timeout": 2, "socket_timeout": 5, "max_retries": 0}
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from PIL.Image import Image
+
 from d3po_core.params import DuelParams, Params
 from d3po_core.prompts import PromptSet
 from server.db import read_scope
 from server.domain.jobs import Claim
 from server.domain.prompts import set_of
-from server.domain.recording import checkpoint_of, recorded_positions
+from server.domain.recording import DrawnImage, checkpoint_of, recorded_positions
 from server.models import Checkpoint, Job, Project, Round
 from server.settings import get_settings
 from server.storage import Storage
@@ -70,6 +72,11 @@ def adapter(checkpoint_id: str | None) -> Path | None:
 
 def storage() -> Storage:
     return Storage(get_settings().data_dir)
+
+
+def stored(image: Image, seed: int, checkpoint_id: str | None) -> DrawnImage:
+    """The image's file first, then what its row will say."""
+    return DrawnImage(storage().put_image(image), image.width, image.height, seed, checkpoint_id)
 
 
 def picked(model: type[P], values: dict[str, Any]) -> P:

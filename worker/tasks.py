@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from celery import shared_task
-from PIL.Image import Image
 
 from d3po_core.params import DuelParams, SamplingParams
 from server.db import session_scope
 from server.domain.checkpoints import BASE
 from server.domain.jobs import Claim
-from server.domain.recording import DrawnImage, record_checkpoint, record_group
+from server.domain.recording import record_checkpoint, record_group
 from worker import gpu, launch
+from worker.evaluate import evaluate_policy
 from worker.perform import Heartbeat, perform
-from worker.plan import Plan, adapter, fetch, storage
+from worker.plan import Plan, adapter, fetch, storage, stored
 from worker.score import score_groups
 
 GALLERY_PROMPTS = 8
@@ -37,6 +37,11 @@ def score(job_id: str) -> None:
 @shared_task(name="d3po.study")
 def study(job_id: str) -> None:
     perform(job_id, draw_study)
+
+
+@shared_task(name="d3po.evaluate")
+def evaluate(job_id: str) -> None:
+    perform(job_id, evaluate_policy)
 
 
 @shared_task(name="d3po.train")
@@ -115,8 +120,3 @@ def draw_pairs(
                 session, claim, position=first + index, prompt=prompt, trajectory_key=None, trajectory_sha256=None,
                 images=images, task=task,
             )  # fmt: skip
-
-
-def stored(image: Image, seed: int, checkpoint_id: str | None) -> DrawnImage:
-    """The image's file first, then what its row will say."""
-    return DrawnImage(storage().put_image(image), image.width, image.height, seed, checkpoint_id)

@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter, Depends
 
-from server.api import checkpoints, estimates, events, images, invitations, projects, rounds, studies, tasks
+from server.api import checkpoints, curves, estimates, events, images, invitations, projects, rounds, studies, tasks
 from server.api.problems import problems
 from server.deps import bearer, cookie
 
 router = APIRouter(responses=problems(401, 403, 404, 422, 503), dependencies=[Depends(bearer), Depends(cookie)])
-for module in (projects, rounds, studies, estimates, events, tasks, checkpoints, images, invitations):
+for module in (projects, rounds, studies, curves, estimates, events, tasks, checkpoints, images, invitations):
     router.include_router(module.router)

@@ -14,12 +14,13 @@ from d3po_core.rewards import RewardParams
 from server.api.problems import problems
 from server.api.shapes import After, Limit, Page, RoundOut, ScoredOut
 from server.deps import CurrentUser, DbSession
-from server.domain import checkpoints, closing, duels, projects, rounds, scores, studies
+from server.domain import auto, checkpoints, closing, duels, projects, rounds, scores, studies
+from server.domain.auto import MAX_EPOCHS, AutoOptions, AutoParams
 from server.domain.duels import DuelResult
 from server.domain.launching import DUEL_PROMPTS, SAMPLE_PROMPTS
 from server.domain.scoring import params_of
 from server.domain.studies import StudyResult
-from server.errors import parse
+from server.errors import Invalid, parse
 from server.models import Round
 
 router = APIRouter(tags=["rounds"])
@@ -70,17 +71,25 @@ class NewDuelRound(DuelParams, Drawing):
     checkpoint_b: str | None = checkpoints.BASE
 
 
-class NewRewardRound(RewardParams):
-    """Which rewards vote, and how they combine. Parameters are those that the server registers, and are left out."""
+class NewRewardRound(RewardParams, AutoOptions):
+    """Which rewards vote, and how they combine. Parameters are those that the server registers, and are left out.
+
+    With `epochs` it is an auto round: sample, score and train that often, with held-out evaluations. Everything but `rewards`,
+    `combine` and `round_ids` belongs to that.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
-            "examples": [{"rewards": [{"name": "compressibility"}, {"name": "colourfulness"}], "combine": "pareto"}]
+            "examples": [
+                {"rewards": [{"name": "compressibility"}, {"name": "colourfulness"}], "combine": "pareto"},
+                {"rewards": [{"name": "colourfulness"}], "epochs": 10, "count": 40, "training": {"algorithm": "d3po"}},
+            ]
         }
     )
     round_ids: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = Field(
         default=None, description="Score these sample and duel rounds; null: every sample round of the policy in use."
     )
+    epochs: int | None = Field(default=None, ge=1, le=MAX_EPOCHS, description="Of an auto round; null: a reward round.")
 
 
 @router.post("/projects/{project_id}/sample-rounds", status_code=201, responses=problems(413))
@@ -112,9 +121,18 @@ def duel(project_id: str, body: NewDuelRound, session: DbSession, user: CurrentU
 
 @router.post("/projects/{project_id}/reward-rounds", status_code=201, responses=problems(409))
 def reward(project_id: str, body: NewRewardRound, session: DbSession, user: CurrentUser) -> RoundOut:
-    """A machine annotator scores every group that it has not voted on, and votes; all else goes on as with people's votes."""
+    """A machine annotator scores every group that it has not voted on, and votes; all else goes on as with people's votes. With
+    `epochs`, an auto round begins: sample, score and train, with held-out evaluations."""
     project = projects.open_for(session, user, project_id, "operator")
-    params = parse(RewardParams, _given(body, RewardParams))
+    params, options = parse(RewardParams, _given(body, RewardParams)), _given(body, AutoOptions)
+    if body.epochs is not None:
+        if body.round_ids is not None:
+            raise Invalid("An auto round scores what it samples itself. Leave out round_ids, or leave out epochs.")
+        asked = parse(AutoParams, options | {"reward": params, "epochs": body.epochs})
+        return shown(session, [auto.request_auto_round(session, user, project, asked)])[0]
+    if options:
+        belong, them = ("belongs", "it") if len(options) == 1 else ("belong", "them")
+        raise Invalid(f"{', '.join(sorted(options))} {belong} to an auto round. Say how many epochs, or leave {them} out.")
     return shown(session, [rounds.request_reward_round(session, user, project, params, round_ids=body.round_ids)])[0]
 
 

@@ -77,23 +77,26 @@ class RoundOut(BaseModel):
          "params": {"images_per_prompt": 6, "num_inference_steps": 20, "guidance_scale": 5, "eta": 1, "seed": 7, "prompts": 12},
          "checkpoint_id": "base", "opponent_id": None,
          "progress": {"done": 4, "total": 12, "unit": "groups", "seconds_left": 31.5, "workers": ["gpu1:4711"], "silent": False},
-         "result": None, "scored": None, "created_at": TIME, "started_at": TIME, "finished_at": None}
+         "result": None, "scored": None, "auto_id": None, "created_at": TIME, "started_at": TIME, "finished_at": None}
     )  # fmt: skip
     id: str
     project_id: str
     number: int
     kind: Literal["sample", "training", "duel", "study", "reward", "evaluation", "auto"]
     state: Literal["queued", "running", "done", "failed", "cancelled"]
-    message: str = Field(description="What happened, what was kept and what to do, where the round failed or was cancelled.")
+    message: str = Field(
+        description="Where the round failed or was cancelled: what happened, what was kept, what to do. How an auto round ended."
+    )
     params: dict[str, Any]
     checkpoint_id: str = Field(
-        description="Who draws (sample), who is trained further (training), side a (duel), who drew what is scored (reward). "
-        "A study's are in params."
+        description="Who draws (sample, evaluation), who is trained further (training), side a (duel), who drew what is scored "
+        "(reward), where it begins (auto). A study's are in params."
     )
     opponent_id: str | None = Field(description="Side b of a duel; null for other rounds.")
     progress: ProgressOut
     result: DuelOut | StudyResult | None = Field(description="What the votes of a duel or study say so far; null for others.")
     scored: ScoredOut | None = Field(description="What a reward round found so far, where it is read by itself; else null.")
+    auto_id: str | None = Field(description="The auto round that launched it.")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

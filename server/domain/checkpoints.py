@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session, selectinload
 
 from server.domain import audit, people, projects
 from server.domain.people import Role
-from server.errors import NotFound
-from server.models import Checkpoint, Group, Image, Project, Round, RoundVote, User, Vote, now
+from server.errors import Conflict, NotFound
+from server.models import Checkpoint, Group, Image, Project, Round, RoundVote, State, User, Vote, now
 
 BASE = "base"
 CURRENT = "current"
@@ -87,6 +87,7 @@ def list_(session: Session, project: Project, after: str | None = None, limit: i
 def promote(session: Session, by: User, checkpoint_id: str) -> Checkpoint:
     """From now on sample rounds use this checkpoint. Promoting an older one is a roll-back."""
     checkpoint = open_for(session, by, checkpoint_id, "operator")
+    _refuse_within_auto(session, checkpoint.project_id)
     checkpoint.promoted_at = now()
     session.flush()
     audit.record(session, by, "promote", checkpoint.id)
@@ -98,10 +99,27 @@ def put_in_use(session: Session, round_: Round) -> None:
     session.execute(update(Checkpoint).where(Checkpoint.round_id == round_.id).values(promoted_at=now()))
 
 
+def use(session: Session, project: Project, checkpoint: Checkpoint | None) -> None:
+    """The same without a person who asks for it; None: the base model."""
+    if checkpoint is None:
+        session.execute(update(Checkpoint).where(Checkpoint.project_id == project.id).values(promoted_at=None))
+    else:
+        checkpoint.promoted_at = now()
+    session.flush()
+
+
+def _refuse_within_auto(session: Session, project_id: str) -> None:
+    active = (Round.kind == "auto", Round.state.in_((State.QUEUED, State.RUNNING)))
+    number = session.scalar(select(Round.number).where(Round.project_id == project_id, *active))
+    if number is not None:
+        raise Conflict(f"Auto round {number} is at work and decides which policy is in use. Wait for it, or cancel it first.")
+
+
 def promote_base(session: Session, by: User, project: Project) -> None:
     """From now on sample rounds use the base model again; the checkpoints stay and can be promoted later."""
     people.require(session, by, project, "operator")
-    session.execute(update(Checkpoint).where(Checkpoint.project_id == project.id).values(promoted_at=None))
+    _refuse_within_auto(session, project.id)
+    use(session, project, None)
     audit.record(session, by, "promote", BASE, project=project.id)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from server.db import send_after_commit
-from server.domain import checkpoints, rounds
+from server.domain import rounds
 from server.models import Job, Round, State, now
 from server.settings import get_settings
 
@@ -69,13 +69,10 @@ def require_claim(session: Session, claim: Claim) -> None:
 
 
 def finish(session: Session, claim: Claim, memory_bytes: int | None = None) -> None:
-    """The job is done, and took so much memory; where its round is done too, the checkpoint that it trained comes into use."""
+    """The job is done, and took so much memory."""
     done = {"state": State.DONE, "finished_at": now(), "lease_expires_at": None, "progress_done": Job.progress_total}
     _update_or_lose(session, claim, **done, memory_bytes=memory_bytes)
     _settle(session, claim.round_id)
-    round_ = session.get_one(Round, claim.round_id)
-    if round_.state == State.DONE:
-        checkpoints.put_in_use(session, round_)
 
 
 def fail(session: Session, claim: Claim, sentence: str, retry: bool) -> None:

@@ -54,13 +54,19 @@ def request_sample_round(
 
 
 def request_training_round(
-    session: Session, by: User, project: Project, params: TrainingParams, votes: pairs.Selection = "all"
+    session: Session,
+    by: User,
+    project: Project,
+    params: TrainingParams,
+    votes: pairs.Selection = "all",
+    *,
+    within: Round | None = None,
 ) -> Round:
-    """Trains on the counted votes of groups that the current policy sampled, and on no vote that comes later."""
+    """Trains on the counted votes of groups that the current policy sampled, and on no vote that comes later. `within`: the auto
+    round that this is a step of."""
     people.require(session, by, project, "operator")
     pairs.check_selection(votes)
-    lock(session, project)
-    _refuse_second_training(session, project)
+    refuse_second_training(session, project, within)
     parent = checkpoints.current(session, project)
     params = training_of(project, parent, params)
     chosen = pairs.trainable_votes(session, project, votes)
@@ -166,11 +172,14 @@ def add_job(session: Session, round_: Round, kind: str, payload: dict[str, Any],
     send_after_commit(session, job.id)
 
 
-def _refuse_second_training(session: Session, project: Project) -> None:
-    busy = (Round.kind == "training", Round.state.in_((State.QUEUED, State.RUNNING)))
-    number = session.scalar(select(Round.number).where(Round.project_id == project.id, *busy))
-    if number is not None:
-        raise Conflict(f"Round {number} is training this project already. Wait for it, or cancel it first.")
+def refuse_second_training(session: Session, project: Project, within: Round | None = None) -> None:
+    """Conflict while a training or an auto round is not over."""
+    lock(session, project)
+    busy = (Round.kind.in_(("training", "auto")), Round.state.in_((State.QUEUED, State.RUNNING)))
+    others = select(Round).where(Round.project_id == project.id, *busy).order_by(Round.number)
+    if other := next((row for row in session.scalars(others) if row is not within), None):
+        name = f"Auto round {other.number}" if other.kind == "auto" else f"Round {other.number}"
+        raise Conflict(f"{name} is training this project already. Wait for it, or cancel it first.")
 
 
 def _no_pairs(usable: pairs.Usable, policy: str, only_machines: bool) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from server.db import send_after_commit
-from server.domain import audit, checkpoints, people, projects
+from server.domain import audit, auto, checkpoints, launching, people, projects
 from server.domain.launching import request_duel_round, request_sample_round, request_training_round
 from server.domain.people import Role
 from server.domain.rewarding import request_reward_round
@@ -76,27 +76,40 @@ def metrics(session: Session, round_: Round, after_step: int = -1) -> list[Metri
 def cancel(session: Session, by: User, round_: Round) -> None:
     """Stops what waits and what runs; a running worker notices at its next heartbeat. Finished groups are kept."""
     people.require(session, by, _project(session, round_), "operator")
-    _hold(session, round_)
-    stopped = _move(session, round_, ACTIVE, state=State.CANCELLED, lease_expires_at=None, finished_at=now())
+    held = _hold_latest(session, round_)
+    stopped = _move(session, held, ACTIVE, state=State.CANCELLED, lease_expires_at=None, finished_at=now())
     if not stopped:
         raise Conflict(f"Round {round_.number} is {round_.state} already; there is nothing to cancel.")
-    settle(session, round_)
-    round_.message = f"Cancelled by {by.name}. {_kept(session, round_)} Retry runs the rest."
-    session.flush()
+    settle(session, held, stopped_by=by)
     audit.record(session, by, "cancel", round_.id)
 
 
 def retry(session: Session, by: User, round_: Round) -> None:
-    """Runs the failed and cancelled jobs again; what is done stays done."""
+    """Runs the failed and cancelled jobs again; what is done stays done. An auto round goes on where it stopped."""
     people.require(session, by, _project(session, round_), "operator")
-    _hold(session, round_)
-    again = _move(session, round_, (State.FAILED, State.CANCELLED), state=State.QUEUED, failures=0, sent_at=None, error="")
-    if not again:
+    held = _hold_latest(session, round_)
+    if held.auto_id is not None:
+        launching.refuse_second_training(session, _project(session, round_), within=session.get_one(Round, held.auto_id))
+    again = _move(session, held, (State.FAILED, State.CANCELLED), state=State.QUEUED, failures=0, sent_at=None, error="")
+    if not again and (round_.kind != "auto" or round_.state != State.FAILED):
         raise Conflict(f"Round {round_.number} is {round_.state}; only what failed or was cancelled can be retried.")
     for job_id in again:
         send_after_commit(session, job_id)
-    settle(session, round_)
+    if again:
+        settle(session, held)
+    else:
+        auto.follow(session, held)
     audit.record(session, by, "retry", round_.id)
+
+
+def _hold_latest(session: Session, round_: Round) -> Round:
+    """Locks the round, or of an auto round the one that it launched last: while that one is held, it does not go on."""
+    while True:
+        held = auto.latest(session, round_) if round_.kind == "auto" else round_
+        _hold(session, held)
+        if round_.kind != "auto" or auto.latest(session, round_) is held:
+            session.refresh(round_)
+            return held
 
 
 def _hold(session: Session, round_: Round) -> None:
@@ -110,8 +123,11 @@ def _move(session: Session, round_: Round, states: Sequence[State], **values: An
     return session.scalars(jobs.values(**values).returning(Job.id)).all()
 
 
-def settle(session: Session, round_: Round) -> None:
-    """Derives the round's state from its jobs. Two workers that finish together settle one after the other."""
+def settle(session: Session, round_: Round, stopped_by: User | None = None) -> None:
+    """Derives the round's state from its jobs. Two workers that finish together settle one after the other.
+
+    What a training round that is done made comes into use; an auto round goes on with its next step.
+    """
     session.flush()
     _hold(session, round_)
     jobs = session.execute(select(Job.state, Job.error).where(Job.round_id == round_.id)).tuples().all()
@@ -127,7 +143,12 @@ def settle(session: Session, round_: Round) -> None:
         round_.message = f"{errors} {_kept(session, round_)} {again}".strip()
     elif round_.state != State.CANCELLED:
         round_.message = ""
+    elif stopped_by is not None:
+        round_.message = f"Cancelled by {stopped_by.name}. {_kept(session, round_)} Retry runs the rest."
     session.flush()
+    if round_.state == State.DONE:
+        checkpoints.put_in_use(session, round_)
+    auto.follow(session, round_)
 
 
 def _state(jobs: Counter[State]) -> State:
@@ -160,8 +181,9 @@ def progress(session: Session, round_: Round) -> Progress:
 
 
 def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress]:
-    """The progress of many rounds with three queries, and one more for each that trains."""
+    """The progress of many rounds with three queries, one more for each that trains, and one for all auto rounds."""
     ids = [round_.id for round_ in rounds]
+    epochs = auto.epochs_of(session, [round_ for round_ in rounds if round_.kind == "auto"])
     counts = select(Group.round_id, func.count()).where(Group.round_id.in_(ids)).group_by(Group.round_id)
     groups = dict(session.execute(counts).tuples().all())
     logged = select(Metric.round_id, func.max(Metric.step)).where(Metric.round_id.in_(ids)).group_by(Metric.round_id)
@@ -171,7 +193,9 @@ def progress_of(session: Session, rounds: Sequence[Round]) -> dict[str, Progress
         jobs[job.round_id].append(job)
     return {
         round_.id: replace(
-            _progress(session, round_, jobs[round_.id], groups.get(round_.id, 0), steps.get(round_.id, 0)),
+            _in_epochs(round_, epochs[round_.id])
+            if round_.kind == "auto"
+            else _progress(session, round_, jobs[round_.id], groups.get(round_.id, 0), steps.get(round_.id, 0)),
             **_workers(jobs[round_.id]),
         )
         for round_ in rounds
@@ -183,6 +207,11 @@ def _workers(jobs: list[Job]) -> dict[str, Any]:
     silent = [job for job in running if job.lease_expires_at is not None and job.lease_expires_at < now()]
     names = tuple(sorted({job.worker for job in running if job.worker}))
     return {"workers": names, "silent": bool(running) and len(silent) == len(running)}
+
+
+def _in_epochs(round_: Round, epochs: auto.Epochs) -> Progress:
+    """It may end before its last epoch."""
+    return Progress(epochs.done, epochs.total, "epochs", epochs.seconds_left, round_.state, round_.message, at_most=True)
 
 
 def _progress(session: Session, round_: Round, jobs: list[Job], groups: int, steps: int) -> Progress:
@@ -197,7 +226,8 @@ def _scoring(round_: Round, jobs: list[Job]) -> Progress:
 
 
 def _drawing(round_: Round, jobs: list[Job], groups: int) -> Progress:
-    return Progress(groups, _total(round_), "groups", _seconds_left(round_, jobs), round_.state, round_.message)
+    unit = "images" if round_.kind == "evaluation" else "groups"
+    return Progress(groups, _total(round_), unit, _seconds_left(round_, jobs), round_.state, round_.message)
 
 
 def _training(session: Session, round_: Round, jobs: list[Job], steps: int) -> Progress:

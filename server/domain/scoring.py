@@ -58,10 +58,10 @@ def begin(session: Session, claim: Claim) -> Work:
     groups = [by_id[group_id] for group_id in job.payload["group_ids"]]
     voted_on = _voted_on(session, round_, groups)
     left = [group for group in groups if group.id not in voted_on]
-    known = _known(session, [image.id for group in left for image in group.images])
+    stored = known(session, [image.id for group in left for image in group.images])
     done = sum(len(group.images) for group in groups if group.id in voted_on)
     heartbeat(session, claim, done)
-    return Work(params_of(round_), [_to_score(group, known) for group in left], done)
+    return Work(params_of(round_), [to_score(group, stored) for group in left], done)
 
 
 def record(session: Session, claim: Claim, group_id: str, scores: Scores, done: int) -> None:
@@ -83,14 +83,14 @@ def record(session: Session, claim: Claim, group_id: str, scores: Scores, done: 
 
 def store(session: Session, group: Group, scores: Scores, keys: Sequence[str]) -> Scores:
     """Adds what is not known of the images yet; returns what is stored of them. The group's row must be locked."""
-    known = _known(session, [image.id for image in group.images])
+    stored = known(session, [image.id for image in group.images])
     for image in group.images:
         for key in keys:
-            if key not in known.setdefault(image.id, {}):
-                known[image.id][key] = scores[image.id][key]
+            if key not in stored.setdefault(image.id, {}):
+                stored[image.id][key] = scores[image.id][key]
                 session.add(Score(image_id=image.id, reward=key, value=scores[image.id][key]))
     session.flush()
-    return known
+    return stored
 
 
 def _vote(session: Session, machine: User, group: Group, params: RewardParams, stored: Scores) -> None:
@@ -107,7 +107,8 @@ def _vote(session: Session, machine: User, group: Group, params: RewardParams, s
     voting.cast_vote(session, machine, task.id, ballot)
 
 
-def _known(session: Session, image_ids: list[str]) -> Scores:
+def known(session: Session, image_ids: list[str]) -> Scores:
+    """What is stored of these images."""
     found: Scores = {}
     for score in session.scalars(select(Score).where(Score.image_id.in_(image_ids))):
         found.setdefault(score.image_id, {})[score.reward] = score.value
@@ -120,6 +121,7 @@ def _voted_on(session: Session, round_: Round, groups: list[Group]) -> set[str]:
     return set(session.scalars(query.where(Task.group_id.in_([group.id for group in groups]))))
 
 
-def _to_score(group: Group, known: Scores) -> GroupToScore:
+def to_score(group: Group, stored: Scores) -> GroupToScore:
+    """The group, with what is stored of its images."""
     images = [(image.id, image.sha256) for image in group.images]
-    return GroupToScore(group.id, group.prompt, images, {image_id: known.get(image_id, {}) for image_id, _ in images})
+    return GroupToScore(group.id, group.prompt, images, {image_id: stored.get(image_id, {}) for image_id, _ in images})

@@ -48,9 +48,9 @@ class Job(Identified, Base):
     `attempt` only ever grows: it tells one claim from the next. `failures` counts the attempts that broke since a person
     last asked for the job.
 
-    kind: sample, duel and study (a chunk of prompts), train, score (a chunk of groups). `payload` is all a worker needs besides
-    the round; `progress_done` of `progress_total` are `progress_unit`s. `memory_bytes`: the most that the
-    attempt which succeeded took at once, of the device's memory; on a CPU, of the process's.
+    kind: sample, duel, study or evaluate (a chunk of prompts), train, score (a chunk of groups). `payload` is all a worker
+    needs besides the round; `progress_done` of `progress_total` are `progress_unit`s. `memory_bytes`: the most that the attempt
+    which succeeded took at once, of the device's memory; on a CPU, of the process's.
     """
 
     __tablename__ = "jobs"

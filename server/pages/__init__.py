@@ -8,11 +8,13 @@ from fastapi.staticfiles import StaticFiles
 
 from server.pages import (
     account,
+    auto,
     checkpoints,
     estimates,
     home,
     join,
     launch,
+    launch_auto,
     operate,
     people,
     round,
@@ -25,7 +27,24 @@ from server.pages import (
 from server.pages.templating import STATIC, STATIC_URL
 
 router = APIRouter(include_in_schema=False)
-SCREENS = (sign_in, join, home, vote, operate, win_rates, launch, estimates, round, scored, study, checkpoints, people, account)
+SCREENS = (
+    sign_in,
+    join,
+    home,
+    vote,
+    operate,
+    win_rates,
+    launch,
+    launch_auto,
+    estimates,
+    round,
+    scored,
+    study,
+    auto,
+    checkpoints,
+    people,
+    account,
+)
 for screen in SCREENS:
     for route in screen.router.routes:
         # A HEAD request is a GET whose answer has no body; the web server leaves it out. A stream has no end to measure.

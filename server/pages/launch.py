@@ -32,14 +32,14 @@ def sample(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        params = parse(SamplingParams, _known(SamplingParams, fields), LABELS)
+        params = parse(SamplingParams, known(SamplingParams, fields), LABELS)
         policy = fields.get("checkpoint_id", checkpoints.CURRENT)
         count = _whole("count", fields.get("count", str(SAMPLE_PROMPTS)))
         rounds.request_sample_round(
             visit.session, visit.user, project, params, _prompts(fields), count=count, checkpoint_id=policy
         )
 
-    return _launch(visit, project, "sample", fields, request)
+    return launch(visit, project, "sample", fields, request)
 
 
 @router.post("/p/{project_id}/training-rounds")
@@ -47,10 +47,10 @@ def train(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        params = parse(TrainingParams, _known(TrainingParams, fields), LABELS)
+        params = parse(TrainingParams, known(TrainingParams, fields), LABELS)
         rounds.request_training_round(visit.session, visit.user, project, params, fields.get("votes", "all"))
 
-    return _launch(visit, project, "training", fields, request)
+    return launch(visit, project, "training", fields, request)
 
 
 @router.post("/p/{project_id}/study-rounds")
@@ -58,12 +58,12 @@ def study(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        params = parse(StudyParams, _known(StudyParams, fields), LABELS)
+        params = parse(StudyParams, known(StudyParams, fields), LABELS)
         policies = [name.removeprefix("policy:") for name in fields if name.startswith("policy:")]
         count = _whole("count", fields.get("count", str(STUDY_ITEMS)))
         rounds.request_study_round(visit.session, visit.user, project, params, policies, _prompts(fields), count=count)
 
-    return _launch(visit, project, "study", fields, request)
+    return launch(visit, project, "study", fields, request)
 
 
 @router.post("/p/{project_id}/reward-rounds")
@@ -71,11 +71,11 @@ def reward(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        params = parse(RewardParams, _rewards(fields), LABELS)
+        params = parse(RewardParams, rewards_of(fields), LABELS)
         round_ids = [fields["round_id"]] if "round_id" in fields else None
         rounds.request_reward_round(visit.session, visit.user, project, params, round_ids=round_ids)
 
-    return _launch(visit, project, "reward", fields, request)
+    return launch(visit, project, "reward", fields, request)
 
 
 @router.post("/p/{project_id}/duel-rounds")
@@ -83,12 +83,12 @@ def duel(project_id: str, visit: Visiting, fields: Fields) -> Response:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
 
     def request() -> None:
-        params = parse(DuelParams, _known(DuelParams, fields) | {"seeds": _seeds(fields)}, LABELS)
+        params = parse(DuelParams, known(DuelParams, fields) | {"seeds": _seeds(fields)}, LABELS)
         one, other = fields.get("checkpoint_a", checkpoints.CURRENT), fields.get("checkpoint_b", _parent(visit, project))
         count = _whole("count", fields.get("count", str(DUEL_PROMPTS)))
         rounds.request_duel_round(visit.session, visit.user, project, params, one, other, _prompts(fields), count=count)
 
-    return _launch(visit, project, "duel", fields, request)
+    return launch(visit, project, "duel", fields, request)
 
 
 @router.post("/rounds/{round_id}/cancel")
@@ -119,7 +119,7 @@ def reopen(round_id: str, visit: Visiting) -> RedirectResponse:
     return visit.back(f"/rounds/{row.id}")
 
 
-def _launch(visit: Visit, project: Project, form: str, fields: dict[str, str], request: Callable[[], None]) -> Response:
+def launch(visit: Visit, project: Project, form: str, fields: dict[str, str], request: Callable[[], None]) -> Response:
     try:
         with visit.session.begin_nested():
             request()
@@ -128,11 +128,11 @@ def _launch(visit: Visit, project: Project, form: str, fields: dict[str, str], r
     return RedirectResponse(f"/p/{project.id}", status_code=303)
 
 
-def _known(model: type[BaseModel], fields: dict[str, str]) -> dict[str, Any]:
+def known(model: type[BaseModel], fields: dict[str, str]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name in model.model_fields and name != "seeds"}
 
 
-def _rewards(fields: dict[str, str]) -> dict[str, Any]:
+def rewards_of(fields: dict[str, str]) -> dict[str, Any]:
     """The rewards that are ticked. Weights stand in the form for all, and count where rewards add up."""
     names = [name.removeprefix("reward:") for name in fields if name.startswith("reward:")]
     if not names:

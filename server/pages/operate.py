@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from d3po_core.prompts import names as prompt_sets
 from server.domain import blurring, checkpoints, launching, projects, rewards, rounds
 from server.domain import prompts as prompt_rules
+from server.domain.auto import AutoOptions
 from server.domain.estimates import WORK
 from server.domain.exports import FORMATS
 from server.errors import Invalid, TooLarge
@@ -56,8 +57,8 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
         training_fields=TRAINING_FIELDS, algorithms=ALGORITHMS, training=launching.training_of(project, current).model_dump(),
         gallery=gallery, blurred=blurring.in_gallery(visit.session, project, gallery),
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
-        rewards=rewards.known(), prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
-        study_form=study.launch_form(known, current),
+        rewards=rewards.known(), auto_defaults=AutoOptions(), study_form=study.launch_form(known, current),
+        prompts={"sample": launching.SAMPLE_PROMPTS, "duel": launching.DUEL_PROMPTS},
         prompt_sets=prompt_sets(), own_prompts=prompt_rules.to_text(project.prompts),
         estimates={kind: sentence(visit.session, project, kind, _typed(refused, kind)) for kind in WORK},
     )  # fmt: skip

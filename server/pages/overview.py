@@ -13,9 +13,10 @@ from server.domain.pairs import Usable
 from server.domain.rounds import Progress
 from server.models import Checkpoint, Project, Round, State
 from server.pages.expectation import ENOUGH_GROUPS, expectation
-from server.pages.templating import percent, the, time_left, title
+from server.pages.templating import percent, progress_text, the, time_left, title
 
 ACTIVE = (State.QUEUED, State.RUNNING)
+KINDS = ("sample", "training", "duel", "study", "reward", "evaluation", "auto")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Overview:
 
 
 def read(session: Session, project: Project) -> Overview:
-    latest = {kind: row for kind in ("sample", "training", "duel", "study", "reward") if (row := _latest(session, project, kind))}
+    latest = {kind: row for kind in KINDS if (row := _latest(session, project, kind))}
     duel = latest.get("duel")
     return Overview(
         project=project,
@@ -106,9 +107,12 @@ def _states(seen: Overview, kind: str) -> list[State]:
 
 
 def suggest(seen: Overview) -> Suggestion:
-    """The first of these that applies: mend, wait for training, vote, train, wait for images, duel, roll back, sample."""
+    """The first of these that applies: an auto round, mend, wait for training, vote, train, wait for images, duel, roll back,
+    sample."""
     newest = max(seen.latest.values(), key=lambda row: row.number, default=None)
     training, project_url = seen.latest.get("training"), f"/p/{seen.project.id}"
+    if (auto := seen.latest.get("auto")) and (found := _auto(seen, auto, newest)):
+        return found
     if newest and newest.state == State.FAILED:
         return Suggestion(f"retry {title(newest)}", action=f"/rounds/{newest.id}/retry", note=seen.progress[newest.id].message)
     if training and training.state in ACTIVE:
@@ -123,6 +127,17 @@ def suggest(seen: Overview) -> Suggestion:
         then = "Its votes count as they come." if busy.kind == "reward" else "The first groups can be voted on soon."
         return Suggestion(f"{title(busy).capitalize()} is {busy.state}. {then}")
     return _after_training(seen, project_url)
+
+
+def _auto(seen: Overview, auto: Round, newest: Round | None) -> Suggestion | None:
+    """To watch it while it runs, and to retry it where nothing was launched since it failed."""
+    progress = seen.progress[auto.id]
+    if auto.state in ACTIVE:
+        note = f"{progress_text(progress)}; it samples, scores and trains by itself. You can go on voting."
+        return Suggestion(f"watch {title(auto)}", href=f"/rounds/{auto.id}", note=note)
+    if auto.state == State.FAILED and newest and auto.id in (newest.id, newest.auto_id):
+        return Suggestion(f"retry {title(auto)}", action=f"/rounds/{auto.id}/retry", note=progress.message)
+    return None
 
 
 def _wait_for_training(seen: Overview, training: Round) -> Suggestion:

@@ -11,11 +11,14 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
+from d3po_core.rewards import RewardParams
 from server.deps import Files, get_storage
 from server.domain import blurring, closing, duels, projects, rounds
+from server.domain.auto import params_of as auto_params_of
+from server.domain.scoring import params_of
 from server.errors import NotFound
 from server.models import Checkpoint, Group, Project, Round, User
-from server.pages import live, score_plots, scored, study
+from server.pages import auto, live, score_plots, scored, study
 from server.pages.charts import Chart
 from server.pages.expectation import expectation
 from server.pages.overview import headline, opponents
@@ -28,6 +31,7 @@ from server.storage import Storage
 
 router = APIRouter(prefix="/rounds/{round_id}")
 GROUPS_SHOWN = 24
+REWARD_FIELDS = {"reward", *RewardParams.model_fields}
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ def _logs(row: Round, storage: Storage) -> list[Path]:
 def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
     by = session.get(User, row.created_by) if row.created_by else None
     waiting, closed = closing.wanting(session, row)
-    groups = _groups(session, row) if row.kind == "sample" else []
+    groups = _groups(session, row) if row.kind in ("sample", "evaluation") else []
+    parts = auto.parts(session, row) if row.kind == "auto" else None
     return {
         "round": row,
         "progress": rounds.progress(session, row),
@@ -90,12 +95,15 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "charts": _charts(session, project, row),
         "scored": scored.read(session, row) if row.kind == "reward" else None,
         "study": study.read(session, row) if row.kind == "study" else None,
+        "auto": parts,
+        "within": session.get(Round, row.auto_id) if row.auto_id else None,
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "waiting": waiting,
         "closed": closed,
         "learned": _learned(project, row) if row.kind == "training" else "",
         "groups": groups,
-        "blurred": blurring.blurred(session, project, [image for group in groups for image in group.images]),
+        "blurred": blurring.blurred(session, project, [image for group in groups for image in group.images])
+        | blurring.in_gallery(session, project, parts["pictures"] if parts else []),
     }
 
 
@@ -126,9 +134,21 @@ def _settings(session: Session, row: Round) -> dict[str, str]:
     if row.kind == "study":
         return study.settings(session, row)
     one, other = opponents(session, row)
-    roles = {"sample": {"Drawn by": title(one)}, "training": {"Trained from": title(one)}}
+    roles = {
+        "sample": {"Drawn by": title(one)},
+        "training": {"Trained from": title(one)},
+        "evaluation": {"Drawn by": title(one)},
+        "auto": {"Begins with": title(one)},
+    }
     sides = roles.get(row.kind, {"Does": title(one), "beat": title(other)})
-    return sides | facts(row.params)
+    return sides | _rewards(row) | facts({name: value for name, value in row.params.items() if name not in REWARD_FIELDS})
+
+
+def _rewards(row: Round) -> dict[str, str]:
+    """What an evaluation or an auto round measures by."""
+    if row.kind == "evaluation":
+        return scored.in_words(params_of(row))
+    return scored.in_words(auto_params_of(row).reward) if row.kind == "auto" else {}
 
 
 def _groups(session: Session, row: Round) -> list[Group]:

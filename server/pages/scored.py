@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from d3po_core.rewards import RewardParams
 from server.domain import rounds, scores
 from server.domain.projects import get as project_of
 from server.domain.scoring import params_of
@@ -35,8 +36,14 @@ def read(session: Session, row: Round) -> RewardRound:
 
 
 def settings(session: Session, row: Round) -> dict[str, str]:
-    params, machine = params_of(row), session.get(User, row.params["annotator_id"])
+    machine = session.get(User, row.params["annotator_id"])
     told = {"Votes as": machine.name if machine else "", "Groups": str(row.params["groups"]), "Images": str(row.params["images"])}
+    return told | in_words(params_of(row))
+
+
+def in_words(params: RewardParams) -> dict[str, str]:
+    """Rewards and how they combine, for a list of settings."""
+    told = {}
     for chosen in params.rewards:
         weight = "" if chosen.weight is None else f"weight {chosen.weight:g}"
         parameters = [f"{name} {value}" for name, value in chosen.parameters.items() if value is not None]

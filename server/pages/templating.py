@@ -20,7 +20,6 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "same-origin",
 }
-KINDS = {"sample": "sample round", "training": "training round", "duel": "duel round", "study": "study", "reward": "reward round"}
 
 
 def _version() -> str:
@@ -42,7 +41,9 @@ def title(thing: Round | Checkpoint | None) -> str:
     """How a page calls a round or a checkpoint; None is the base model."""
     if thing is None:
         return "base model"
-    return f"{KINDS[thing.kind]} {thing.number}" if isinstance(thing, Round) else f"checkpoint {thing.number}"
+    if isinstance(thing, Checkpoint):
+        return f"checkpoint {thing.number}"
+    return f"{thing.kind}{'' if thing.kind == 'study' else ' round'} {thing.number}"
 
 
 def the(checkpoint: Checkpoint | None) -> str:
