@@ -24,6 +24,8 @@ from d3po_core.denoisers import Denoiser
 from d3po_core.denoisers.loading import denoiser_of
 from d3po_core.params import SamplingParams
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[1]
 SAMPLING = SamplingParams(images_per_prompt=2, num_inference_steps=3)
 ADAPTER = LoraConfig(r=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"])
