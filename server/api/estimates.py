@@ -18,9 +18,10 @@ class Sizes(BaseModel):
     """What makes a round large; what is left out is the default of the launch."""
 
     model_config = ConfigDict(extra="forbid")
-    count: int | None = Field(default=None, ge=1, le=10_000, description="Prompts (sample, duel).")
+    count: int | None = Field(default=None, ge=1, le=10_000, description="Prompts (sample, duel, study).")
     images_per_prompt: int | None = Field(default=None, ge=2, le=64, description="Of a sample round.")
-    num_inference_steps: int | None = Field(default=None, ge=1, le=1000, description="Of a sample or duel round.")
+    num_inference_steps: int | None = Field(default=None, ge=1, le=1000, description="Of a round that draws.")
+    policies: int | None = Field(default=None, ge=2, le=9, description="How many a study compares.")
     seeds: int | None = Field(default=None, ge=1, le=1000, description="How many a prompt, of a duel round.")
     epochs: int | None = Field(default=None, ge=1, le=100, description="Of a training round.")
     votes: Literal["all", "new"] = Field(default="all", description="Which a training round learns from.")
@@ -29,7 +30,7 @@ class Sizes(BaseModel):
 @router.get("/projects/{project_id}/estimates/{kind}")
 def estimate(
     project_id: str,
-    kind: Literal["sample", "training", "duel"],
+    kind: Literal["sample", "training", "duel", "study"],
     sizes: Annotated[Sizes, Query()],
     session: DbSession,
     user: CurrentUser,

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from server.domain import launching, pairs
+from server.domain.studying import STUDY_ITEMS
 from server.models import Checkpoint, Group, Job, Project, Round, State
 from server.storage import Storage
 
@@ -23,6 +24,7 @@ GROUPS_WEIGHED = 8
 WORK = {
     "sample": ("prompts", "images_per_prompt", "num_inference_steps"),
     "duel": ("items", "num_inference_steps"),
+    "study": ("items", "policies", "num_inference_steps"),
     "training": ("groups", "epochs"),
 }
 
@@ -44,6 +46,9 @@ def planned(session: Session, project: Project, kind: str, asked: Mapping[str, A
         images = asked.get("images_per_prompt", project.sampling["images_per_prompt"])
         count = asked.get("count", launching.SAMPLE_PROMPTS)
         return {"prompts": count, "images_per_prompt": images, "num_inference_steps": steps}
+    if kind == "study":
+        count, policies = asked.get("count", STUDY_ITEMS), asked.get("policies", 2)
+        return {"items": count, "policies": policies, "num_inference_steps": steps}
     if kind == "duel":
         return {"items": asked.get("count", launching.DUEL_PROMPTS) * asked.get("seeds", 1), "num_inference_steps": steps}
     groups = pairs.usable_pairs(session, project, asked.get("votes", "all")).groups

@@ -114,8 +114,7 @@ def share_interval(counts: Sequence[tuple[int, int]]) -> Interval:
         return 0.0, 1.0
     share = sum(won for won, _ in cast) / total
     spread = sum((won - share * of) ** 2 for won, of in cast)
-    effective = float(items)  # where all items say the same, or there is but one, nothing tells how alike their votes are
-    if items > 1 and 0 < share < 1:
-        variance = items / (items - 1) * spread / total**2
-        effective = min(float(total), share * (1 - share) / variance) if variance else float(total)
+    effective = float(items)  # where items do not differ, nothing tells how alike the votes on one of them are
+    if spread and items > 1:
+        effective = min(float(total), share * (1 - share) * total**2 / spread)
     return wilson(share * effective, effective)

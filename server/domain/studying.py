@@ -57,7 +57,7 @@ def request_study_round(
     drawn = prompt_rules.check(prompts) if prompts is not None else prompt_rules.held_out(project, count, params.seed, prompt_set)
     if len(drawn) * len(ids) > MAX_IMAGES:
         raise TooLarge(f"A study draws at most {MAX_IMAGES:,} images, this is {len(drawn) * len(ids):,}. Use fewer prompts.")
-    kept = params.model_dump() | {"checkpoints": ids, "prompts": len(drawn), "items": len(drawn)}
+    kept = params.model_dump() | {"checkpoints": ids, "policies": len(ids), "prompts": len(drawn), "items": len(drawn)}
     round_ = new_round(session, by, project, "study", kept)
     items = [[prompt, params.seed + index] for index, prompt in enumerate(drawn)]
     size = max(1, CHUNK_IMAGES // len(ids))

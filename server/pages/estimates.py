@@ -20,13 +20,15 @@ router = APIRouter(prefix="/p/{project_id}/estimate")
 
 
 @router.get("/{kind}")
-def show(project_id: str, kind: Literal["sample", "training", "duel"], visit: Visiting) -> HTMLResponse:
+def show(project_id: str, kind: Literal["sample", "training", "duel", "study"], visit: Visiting) -> HTMLResponse:
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
     return answer(sentence(visit.session, project, kind, dict(visit.request.query_params)))
 
 
 def sentence(session: Session, project: Project, kind: str, typed: dict[str, str]) -> str:
     """Empty where what was typed is no number of a round yet, or where there is nothing to do."""
+    if ticked := sum(name.startswith("policy:") for name in typed):
+        typed = typed | {"policies": str(ticked)}
     try:
         asked = Sizes.model_validate({name: typed[name] for name in Sizes.model_fields if name in typed})
     except ValueError:

@@ -58,7 +58,7 @@ def launch_form(known: Sequence[Checkpoint], current: Checkpoint | None) -> dict
 
 
 def settings(session: Session, row: Round) -> dict[str, str]:
-    told = facts({name: value for name, value in row.params.items() if name not in ("checkpoints", "items")})
+    told = facts({name: value for name, value in row.params.items() if name not in ("checkpoints", "policies", "items")})
     return {"Compares": ", ".join(title(policy) for policy in _policies(session, row).values())} | told
 
 

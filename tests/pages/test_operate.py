@@ -79,7 +79,7 @@ def test_a_stream_is_for_operators(project: Project, bob: User, browse: Browse) 
 
 def test_the_forms_tell_what_a_launch_will_cost(project: Project, alice: User, browse: Browse) -> None:
     browser, path = browse(alice), f"/p/{project.id}/estimate/sample"
-    assert browser.get(f"/p/{project.id}").text.count("No round measured yet") == 2
+    assert browser.get(f"/p/{project.id}").text.count("No round measured yet") == 3
     end = now()
     times = {"started_at": end - timedelta(seconds=40), "finished_at": end}
     params = {"prompts": 12, "images_per_prompt": 6, "num_inference_steps": 20}

@@ -361,8 +361,9 @@ class TestLists:
     def test_a_list_costs_the_same_however_long(self, client: TestClient, engine: Engine, project: Project, boss: Any) -> None:
         counts = []
         for _ in range(2):
-            for kind in ("sample", "training", "duel"):
-                round_ = factories.round_(project, kind)
+            for kind in ("sample", "training", "duel", "study"):
+                params = {"prompts": 1, "checkpoints": ["base"], "votes_per_item": 5}
+                round_ = factories.round_(project, kind, params=params)
                 factories.job(round_)
                 factories.task(project, factories.group(project, round_id=round_.id))
             factories.commit()
@@ -416,7 +417,9 @@ class TestEvents:
 def test_what_a_round_would_cost(client: TestClient, project: Project, boss: dict[str, str], annotator: dict[str, str]) -> None:
     path = f"/api/v1/projects/{project.id}/estimates"
     nothing = {"seconds": None, "disk_bytes": None, "memory_bytes": None, "judged_by": None}
-    assert [client.get(f"{path}/{kind}", headers=boss).json() for kind in ("sample", "training", "duel")] == [nothing] * 3
+    assert [client.get(f"{path}/{kind}", headers=boss).json() for kind in ("sample", "training", "duel", "study")] == [
+        nothing
+    ] * 4
     times = {"started_at": now() - timedelta(seconds=40), "finished_at": now()}
     params = {"prompts": 12, "images_per_prompt": 6, "num_inference_steps": 20}
     row = factories.round_(project, params=params, **times)

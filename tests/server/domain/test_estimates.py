@@ -64,6 +64,14 @@ def test_training_takes_longer_with_more_groups_and_fills_one_checkpoint(
     assert estimate(session, storage, project, "training", {"groups": 20, "epochs": 1}) == Estimate(60, 500, None, row.number)
 
 
+def test_a_study_takes_longer_with_more_policies(session: Session, project: Project, storage: Storage) -> None:
+    size = {"items": 10, "policies": 2, "num_inference_steps": 20}
+    measured(project, "study", seconds=30, params=size)
+    found = estimate(session, storage, project, "study", size | {"policies": 3})
+    assert found is not None
+    assert found.seconds == pytest.approx(45)
+
+
 def test_memory_is_that_of_the_hungriest_job(session: Session, project: Project, storage: Storage) -> None:
     row = measured(project)
     for memory_bytes in (2_000, 3_000):
@@ -78,5 +86,7 @@ def test_what_is_not_asked_for_is_the_projects_own(session: Session) -> None:
     project = factories.project(sampling={"num_inference_steps": 7, "images_per_prompt": 3}, training={"epochs": 4})
     assert planned(session, project, "sample", {}) == {"prompts": 12, "images_per_prompt": 3, "num_inference_steps": 7}
     assert planned(session, project, "duel", {}) == {"items": 24, "num_inference_steps": 7}
+    assert planned(session, project, "study", {}) == {"items": 100, "policies": 2, "num_inference_steps": 7}
+    assert planned(session, project, "study", {"count": 9, "policies": 3})["policies"] == 3
     assert planned(session, project, "training", {})["epochs"] == 4
     assert planned(session, project, "training", {"epochs": 2})["epochs"] == 2

@@ -104,7 +104,8 @@ def test_nobody_has_voted(session: Session) -> None:
 
 def test_votes_that_all_say_the_same_on_an_item_are_worth_one() -> None:
     """Five raters who agree on 40 of 60 items know no more than one rater would."""
-    assert studies.share_interval([(5, 5)] * 40 + [(0, 5)] * 20) == pytest.approx(duels.wilson(40, 60), abs=0.003)
+    assert studies.share_interval([(5, 5)] * 40 + [(0, 5)] * 20) == pytest.approx(duels.wilson(40, 60))
+    assert studies.share_interval([(1, 1)] * 40 + [(0, 1)] * 20) == pytest.approx(duels.wilson(40, 60))
     assert studies.share_interval([(5, 5)] * 40) == duels.wilson(40, 40)
     assert studies.share_interval([(3, 5)]) == pytest.approx(duels.wilson(0.6, 1))
     assert studies.share_interval([]) == (0.0, 1.0)
