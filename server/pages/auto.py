@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
-from server.domain import auto, rounds
+from server.domain import auto, rounds, scoring
 from server.domain.auto import curve
 from server.domain.auto.curve import Evaluation, Figure
 from server.domain.checkpoints import BeforeAfter
@@ -63,6 +63,13 @@ def parts(session: Session, row: Round) -> dict[str, Any]:
         "pictures": _pictures(session, done[0], chosen) if chosen and chosen is not done[0] else [],
         "best_epoch": chosen.epoch if chosen else 0,
     }
+
+
+def measured(session: Session, row: Round) -> list[str]:
+    """What an evaluation round found, like "colourfulness 31.2 [29.5, 32.9]"; empty before the first score."""
+    names = {chosen.key: chosen.name for chosen in scoring.params_of(row).rewards}
+    [found] = curve.evaluations(session, [row], list(names))
+    return [f"{names[key]} {figure_text(told)}" for key, told in found.figures.items()]
 
 
 def sentence(session: Session, row: Round, children: Sequence[Round]) -> str:

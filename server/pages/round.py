@@ -96,6 +96,7 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "scored": scored.read(session, row) if row.kind == "reward" else None,
         "study": study.read(session, row) if row.kind == "study" else None,
         "auto": parts,
+        "measured": auto.measured(session, row) if row.kind == "evaluation" else [],
         "within": session.get(Round, row.auto_id) if row.auto_id else None,
         "checkpoint": session.scalar(select(Checkpoint).where(Checkpoint.round_id == row.id)),
         "waiting": waiting,

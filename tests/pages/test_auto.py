@@ -126,6 +126,7 @@ def test_a_round_of_it_leads_back_to_it(stage: Stage, alice: User, browse: Brows
     page = browser.get(f"/rounds/{evaluation.id}").text
     assert "<dt>Drawn by</dt><dd>base model</dd><dt>Reward colourfulness</dt><dd>no parameters</dd>" in page
     assert page.count("thumb") == 4
+    assert '<p class="figure">Held-out colourfulness 2.5 [1.235, 3.765]</p>' in page
 
 
 def test_the_operators_page_leads_to_it_and_offers_to_retry_it(

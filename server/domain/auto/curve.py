@@ -67,9 +67,13 @@ def figure(values: Sequence[float]) -> Figure:
 
 def evaluations_of(session: Session, auto: Round) -> list[Evaluation]:
     """What is done, by epoch, with two queries."""
-    rewards = params_of(auto).score_names
     of_auto = (Round.auto_id == auto.id, Round.kind == "evaluation", Round.state == State.DONE)
     rows = session.scalars(select(Round).where(*of_auto).order_by(Round.number)).all()
+    return evaluations(session, rows, params_of(auto).score_names)
+
+
+def evaluations(session: Session, rows: Sequence[Round], rewards: Sequence[str]) -> list[Evaluation]:
+    """What these evaluation rounds measured so far, with one query. rewards: the names under which scores are kept."""
     found: dict[str, dict[str, dict[Item, float]]] = defaultdict(lambda: {reward: {} for reward in rewards})
     query = (
         select(Group.round_id, Group.prompt, Image.seed, Score.reward, Score.value)
