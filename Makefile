@@ -5,7 +5,7 @@ python = .venv/bin/python
 DATA ?= data
 PORT ?= 8000
 
-.PHONY: help setup demo test test-heavy lint loop curves demo-model lock clean
+.PHONY: help setup demo test test-heavy lint loop curves reliability demo-model lock clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ loop: setup ## headless proof: 8 rounds at most, then a blind duel; PREFER=jpeg 
 
 curves: setup ## D3PO against DDPO, DPOK and RWR, hours, resumable; OBJECTIVE=compressibility, incompressibility or colourfulness
 	@OMP_NUM_THREADS=1 $(python) -m benchmarks.curves --objective $(or $(OBJECTIVE),compressibility) --out $(or $(OUT),build/curves)
+
+reliability: setup ## weighted pairs against people who click without looking (an hour, resumable); OUT=folder
+	@OMP_NUM_THREADS=1 $(python) -m benchmarks.reliability --out $(or $(OUT),build/reliability)
 
 demo-model: setup ## train the embedded model again (hours on a CPU; resumable)
 	@$(python) -m d3po_core.demo_model

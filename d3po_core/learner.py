@@ -87,11 +87,12 @@ class Learner:
         exact: with the exact KL among them, at the price of a forward pass of the reference.
         """
         trajectory, step, params = visit.trajectory, visit.item.step, self.params
-        known = known_of(self.groups[visit.item.group], self.values[visit.item.group], self.denoiser.device)
+        group = self.groups[visit.item.group]
+        known = known_of(group, self.values[visit.item.group], self.denoiser.device)
         reference = self.log_probs_of(self.references, visit)
         held = [parameter.grad for parameter in self.parameters]
         self.optimizer.zero_grad(set_to_none=True)
-        weight = self.weight_of(trajectory, step)
+        weight = self.weight_of(trajectory, step) * group.weight
 
         def loss_of(ratios: Tensor, *kl: Tensor) -> Tensor:
             return weight * self.objective.loss(params, known, ratios[None], *kl)

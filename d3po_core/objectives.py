@@ -121,8 +121,10 @@ def check_known(group: TrainingGroup, images: int) -> None:
     """Refuse what cannot be true of a group of so many images.
 
     Raises BadPreference for a pair of an image that is not there, of an image with itself, or whose weight is not positive and
-    finite; BadReward unless there is one finite score an image, if there are any.
+    finite, as the group's has to be; BadReward unless there is one finite score an image, if there are any.
     """
+    if not 0 < group.weight < math.inf:
+        raise BadPreference(f"The weight of {group.path} is {group.weight}; it has to be positive and finite.")
     for pair in group.pairs:
         if not (0 <= pair.chosen < images and 0 <= pair.rejected < images):
             raise BadPreference(

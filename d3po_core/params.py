@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from d3po_core.preferences import Weighting
+
 MAX_PROMPT_CHARACTERS = 2_000
 
 
@@ -52,6 +54,12 @@ class TrainingParams(Params):
         default="d3po",
         description="d3po and sft, fine-tuning on the preferred, learn from pairs; ddpo, dpok and rwr, reward-weighted "
         "regression, from scores, which votes have too: the share of comparisons that an image won.",
+    )
+    pair_weights: Weighting = Field(
+        default="margin",
+        description="What the votes on two images weigh: margin, their margin over their number; sign, 1, as published; "
+        "reliability, by how reliable each person is, estimated by crowd-kit from how they agree "
+        "(preferences.pairs_from).",
     )
     beta: float = Field(
         default=0.1, gt=0.0, le=10_000.0, description="d3po: inverse temperature of the preference model; the published one."

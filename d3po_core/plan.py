@@ -31,13 +31,14 @@ class TrainingGroup:
 
     `sha256` is what `Trajectory.save` returned; None: the file is not checked against it. `pairs`: what votes left. `scores`:
     one finite number an image, higher is better, for the algorithms that learn from scores; None: those that the pairs leave,
-    `preferences.scores_of`.
+    `preferences.scores_of`. `weight`: of its loss beside the other groups', positive; 1 for all unless some are trusted less.
     """
 
     path: Path
     sha256: str | None
     pairs: Sequence[Pair] = ()
     scores: Sequence[float] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

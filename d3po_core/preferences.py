@@ -1,7 +1,8 @@
 """Outcomes of votes to ordered pairs with weights. No torch.
 
-n_ij votes say that image i beats image j. One pair for every {i, j} with a margin, oriented by the majority, weighted
-|n_ij - n_ji| / (n_ij + n_ji). A zero margin is lost signal and gives no pair; ties, all_bad and skip give none.
+n_ij votes say that image i beats image j. One pair for every {i, j} with a margin, oriented by the majority. Its weight is
+the margin, |n_ij - n_ji| / (n_ij + n_ji); or 1, as published; or, where it is known how reliable people are, how sure their
+votes together make its sign. A zero margin is lost signal and gives no pair; ties, all_bad and skip give none.
 
 Algorithms that learn from scores take the ratings, where every preference rates images with a number, else those that the
 pairs leave: the share of its comparisons that an image won.
@@ -10,14 +11,16 @@ pairs leave: the share of its comparisons that an image won.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 from d3po_core.errors import BadPreference
 
 NO_PAIRS = frozenset({"tie", "all_bad", "skip"})
+Weighting = Literal["margin", "sign", "reliability"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,19 @@ class Preference:
     best: int | None = None
     ranking: tuple[int, ...] | list[int] | None = None
     ratings: Sequence[Sequence[float]] | None = None
+    annotator: str | None = None
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """How often people prefer the better one of two images, from 1/2, chance, to 1: `people` by annotator, `population` of
+    anybody else."""
+
+    population: float
+    people: Mapping[str, float]
+
+    def reliability(self, annotator: str | None) -> float:
+        return self.population if annotator is None else self.people.get(annotator, self.population)
 
 
 @dataclass(frozen=True)
@@ -87,22 +103,67 @@ def _checked(ratings: Sequence[Sequence[float]], n_images: int) -> Sequence[Sequ
     return ratings
 
 
-def pairs_from(preferences: Iterable[Preference], n_images: int) -> list[Pair]:
-    """The pairs that all preferences on one group of `n_images` leave, by majority, weighted by margin, in (0, 1].
+def pairs_from(
+    preferences: Iterable[Preference], n_images: int, weighting: Weighting = "margin", crowd: Crowd | None = None
+) -> list[Pair]:
+    """The pairs that all preferences on one group of `n_images` leave, with weights in (0, 1].
 
-    Raises BadPreference for a preference that names an image outside 0..n_images-1 or one twice, or lacks its choice.
+        margin:       |n_ij - n_ji| / (n_ij + n_ji), oriented by the majority
+        sign:         1, oriented by the majority, as published
+        reliability:  |2p - 1|, oriented by p, with  log p/(1-p) = sum over votes of +-log r/(1-r)
+
+    p is the probability that i is better than j where a person of reliability r in `crowd` prefers the better one with
+    probability r, and neither image is better beforehand. Raises BadPreference for a preference that names an image outside
+    0..n_images-1 or one twice, or lacks its choice, and for weights by reliability without a crowd or a reliability outside
+    1/2 <= r < 1.
     """
-    count: Counter[tuple[int, int]] = Counter()
+    votes: dict[tuple[int, int], list[tuple[int, str | None]]] = defaultdict(list)
     for preference in preferences:
-        count.update(wins_of(preference, n_images))
-    pairs = []
-    for i in range(n_images):
-        for j in range(i + 1, n_images):
-            for_i, for_j = count[i, j], count[j, i]
-            if for_i != for_j:
-                chosen, rejected = (i, j) if for_i > for_j else (j, i)
-                pairs.append(Pair(chosen, rejected, abs(for_i - for_j) / (for_i + for_j)))
-    return pairs
+        for winner, loser in wins_of(preference, n_images):
+            votes[min(winner, loser), max(winner, loser)].append((1 if winner < loser else -1, preference.annotator))
+    weigh = _by_reliability(crowd) if weighting == "reliability" else WEIGHTS[weighting]
+    weighed = [(i, j, weigh(votes[i, j])) for i, j in sorted(votes)]
+    return [Pair(*((i, j) if weight > 0 else (j, i)), abs(weight)) for i, j, weight in weighed if weight]
+
+
+def group_weights(groups: Sequence[Sequence[Pair]]) -> list[float]:
+    """What each group's loss weighs where pairs weigh by reliability: the mean of its pairs' weights, 1 on average over groups.
+
+    A group's loss is a weighted mean over its pairs, so on its own a group that only unreliable people looked at would count
+    as much as any other. groups: of at least one pair each.
+    """
+    means = [fmean(pair.weight for pair in pairs) for pairs in groups]
+    return [mean / fmean(means) for mean in means]
+
+
+Votes = Sequence[tuple[int, str | None]]
+"""On one pair: +1 for its first image or -1 for its second, and who says so."""
+
+
+def _margin(votes: Votes) -> float:
+    return sum(sign for sign, _ in votes) / len(votes)
+
+
+def _sign(votes: Votes) -> float:
+    margin = _margin(votes)
+    return math.copysign(1.0, margin) if margin else 0.0
+
+
+WEIGHTS: dict[str, Callable[[Votes], float]] = {"margin": _margin, "sign": _sign}
+
+
+def _by_reliability(crowd: Crowd | None) -> Callable[[Votes], float]:
+    if crowd is None or not all(0.5 <= r < 1 for r in (crowd.population, *crowd.people.values())):
+        raise BadPreference(
+            "Pairs weighted by reliability need how reliable each person is, at least 1/2 and less than 1; "
+            "d3po_core.reliability estimates it."
+        )
+
+    def weight(votes: Votes) -> float:
+        known = [(sign, crowd.reliability(annotator)) for sign, annotator in votes]
+        return math.tanh(math.fsum(sign * math.log(r / (1 - r)) for sign, r in known) / 2)
+
+    return weight
 
 
 def scores_of(pairs: Sequence[Pair], n_images: int) -> list[float]:

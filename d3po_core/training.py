@@ -175,5 +175,5 @@ def identity_of(groups: Sequence[TrainingGroup], params: TrainingParams, start: 
     digest = hashlib.sha256(f"{params.model_dump_json()} {start} {reference}".encode())
     for group in groups:
         scores = None if group.scores is None else [float(score) for score in group.scores]
-        digest.update(f"{group.path.name} {group.sha256} {list(group.pairs)} {scores}\n".encode())
+        digest.update(f"{group.path.name} {group.sha256} {list(group.pairs)} {scores} {group.weight}\n".encode())
     return digest.hexdigest()

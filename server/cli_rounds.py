@@ -77,11 +77,17 @@ def train(
     learning_rate: Annotated[float | None, typer.Option()] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     lora_rank: Annotated[int | None, typer.Option()] = None,
+    pair_weights: Annotated[
+        str | None, typer.Option(help="What the votes on a pair weigh: margin, sign (as published) or reliability (of people).")
+    ] = None,
     votes: Annotated[str, typer.Option(help='"all" or "new" (no round has learned from them).')] = "all",
     watch: Watch = True,
 ) -> None:
     """Train the current policy on the votes counted so far."""
-    given = said(algorithm=algorithm, beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank)
+    given = said(
+        algorithm=algorithm, beta=beta, clip=clip, learning_rate=learning_rate, epochs=epochs, lora_rank=lora_rank,
+        pair_weights=pair_weights,
+    )  # fmt: skip
 
     def request(session: Session, by: User, chosen: Project) -> Round:
         return rounds.request_training_round(session, by, chosen, parse(TrainingParams, given), votes)

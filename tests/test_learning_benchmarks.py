@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import timesteps
+from benchmarks import reliability, timesteps
 from benchmarks.effect import Setting, best_of, lost
 from d3po_core.rewards import colourfulness
+
+REWARDS = np.random.default_rng(0).normal(size=(60, 6)).tolist()
 
 
 def row(epoch: int, reward: float, retrieval: float) -> dict[str, Any]:
@@ -46,3 +49,41 @@ def test_signals_add_up_and_noises_in_their_squares() -> None:
     seen = timesteps.Seen(true=torch.ones(2, 4, 3), noise=torch.ones(4))
     one, all_four = torch.eye(4)[0], torch.ones(4)
     assert timesteps.stands_out(seen, all_four) == pytest.approx(4 * timesteps.stands_out(seen, one))
+
+
+def test_three_of_ten_simulated_people_cast_the_votes_of_chance() -> None:
+    setting = reliability.Setting()
+    annotators = reliability.Annotators(REWARDS, setting, seed=1)
+    clean, mixed = (annotators.ballots(clean) for clean in (True, False))
+    cast = [vote.annotator for votes in mixed for vote in votes]
+    assert cast == [vote.annotator for votes in clean for vote in votes]
+    assert {len(votes) for votes in mixed} == {setting.votes}
+    assert sorted(cast.count(str(person)) for person in range(10)) == [30] * 10
+
+    def right(person: int, groups: Any) -> float:
+        said = [
+            (vote.best, rewards)
+            for votes, rewards in zip(groups, REWARDS, strict=True)
+            for vote in votes
+            if vote.annotator == str(person)
+        ]
+        return float(np.mean([rewards[best] > other for best, rewards in said for k, other in enumerate(rewards) if k != best]))
+
+    for person in range(10):
+        assert right(person, mixed) == pytest.approx(annotators.reliability(person), abs=0.17)
+        assert right(person, clean) > 0.65
+
+
+def test_a_draw_is_half_a_win_and_differences_are_taken_comparison_by_comparison() -> None:
+    assert reliability.wins_of({"rewards": [2, 1, 0], "base": {"rewards": [1, 1, 1]}}) == [1, 0.5, 0]
+    assert reliability.mean_with_interval([1, 0, 1, 0])["mean"] == 0.5
+
+
+def test_the_benchmark_of_reliability_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reliability, "ARMS", ("clean", "reliability"))
+    first = reliability.run(reliability.QUICK, tmp_path)
+    assert {arm["comparisons"] for arm in first["arms"].values()} == {4}
+    (tmp_path / "seed-1" / "reliability.json").unlink()
+    drawn = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    assert reliability.run(reliability.QUICK, tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == drawn

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from d3po_core.files import sync_folder
 from server.db import session_scope
+from server.domain import reliability
 from server.domain.jobs import Claim
 from server.domain.recording import record_metrics
 from server.leash import leashed
@@ -100,6 +101,10 @@ def _relay(claim: Claim, beat: Heartbeat, process: subprocess.Popen[str]) -> Non
     for line in _lines(process, beat):
         if "error" in line:
             raise Broken(line["error"], line["retry"], line.get("trace", ""))
+        if "reliability" in line:
+            with session_scope() as session:
+                reliability.record(session, claim, line["reliability"])
+            continue
         beat.observe(line["step"], line["total"])
         beat.memory_bytes = max(beat.memory_bytes, line.get("memory_bytes", 0))
         rows[line["step"]] = {name: _finite(value) for name, value in line["values"].items()} | {"at": round(time.time(), 3)}

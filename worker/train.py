@@ -11,12 +11,16 @@ import logging
 import os
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from d3po_core.params import TrainingParams
+from d3po_core.preferences import Crowd
+from d3po_core.reliability import estimate
 from server.db import read_scope
-from server.domain.pairs import training_groups
+from server.domain import reliability
+from server.domain.pairs import frozen_groups, training_groups
 from server.leash import die_with_parent
 from server.models import Project, Round
 from worker import gpu
@@ -44,18 +48,34 @@ def run(round_id: str, folder: Path, parent: Path | None, report: IO[str]) -> No
     from d3po_core.plan import TrainingGroup
     from d3po_core.training import train_round
 
+    crowd = crowd_of(round_id, report)
     with read_scope() as session:
         round_ = session.get_one(Round, round_id)
         base_model = session.get_one(Project, round_.project_id).base_model
-        rows = training_groups(session, round_)
+        rows = training_groups(session, round_, crowd)
     groups = [
-        TrainingGroup(storage().trajectory(row.trajectory_key), row.trajectory_sha256, row.pairs, row.scores) for row in rows
+        TrainingGroup(storage().trajectory(row.trajectory_key), row.trajectory_sha256, row.pairs, row.scores, row.weight)
+        for row in rows
     ]
 
     def observe(step: int, total: int, values: dict[str, Any]) -> None:
         _write(report, step=step, total=total, values=values, memory_bytes=gpu.peak_bytes())
 
     train_round(gpu.load(base_model), groups, picked(TrainingParams, round_.params), folder, parent=parent, observe=observe)
+
+
+def crowd_of(round_id: str, report: IO[str]) -> Crowd | None:
+    """How reliable the round's people are, if its pairs weigh by it: as recorded, else estimated now and reported."""
+    with read_scope() as session:
+        round_ = session.get_one(Round, round_id)
+        if round_.params.get("pair_weights") != "reliability":
+            return None
+        if (crowd := reliability.known(round_)) is not None:
+            return crowd
+        said = [(preferences, len(group.images)) for group, preferences in frozen_groups(session, round_)]
+    estimated = estimate(said)
+    _write(report, reliability=asdict(estimated))
+    return estimated.crowd
 
 
 def _own_stdout() -> IO[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session, selectinload
 
-from d3po_core.preferences import Pair, Preference, dominance, mean_ratings, pairs_from
+from d3po_core.preferences import Crowd, Pair, Preference, dominance, group_weights, mean_ratings, pairs_from
 from server.domain import checkpoints
 from server.domain.counting import counted_ids
 from server.errors import Invalid
@@ -22,7 +22,7 @@ Selection = str | dict[str, list[str]]
 @dataclass(frozen=True)
 class TrainingGroupRow:
     """One group as the training child needs it; pairs index its images by position. `scores`: the mean ratings of its images,
-    where all groups of the round are rated with numbers; else None."""
+    where all groups of the round are rated with numbers; else None. `weight`: of its loss beside the other groups'."""
 
     group_id: str
     position: int
@@ -31,6 +31,7 @@ class TrainingGroupRow:
     trajectory_sha256: str
     pairs: list[Pair]
     scores: list[float] | None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _preference(vote: Vote, position: dict[str, int]) -> Preference:
     best = None if vote.best_image_id is None else position[vote.best_image_id]
     ranking = [position[image_id] for image_id in vote.ranking] or None
     ratings = [vote.ratings[image_id] for image_id in sorted(position, key=position.__getitem__)] if vote.ratings else None
-    return Preference(str(vote.outcome), best, ranking, ratings)
+    return Preference(str(vote.outcome), best, ranking, ratings, annotator=vote.user_id)
 
 
 def trainable_votes(session: Session, project: Project, votes: Selection = "all") -> list[Vote]:
@@ -129,15 +130,27 @@ def groups_of(session: Session, votes: Sequence[Vote]) -> list[tuple[Group, list
     return [(task.group, by_task[task.id]) for task in session.scalars(query.order_by(Task.id))]
 
 
-def training_groups(session: Session, round_: Round) -> list[TrainingGroupRow]:
-    """The groups of a training round with the pairs and scores of its frozen votes; groups without a pair are left out."""
+def frozen_groups(session: Session, round_: Round) -> list[tuple[Group, list[Preference]]]:
+    """The groups of a training round with what its frozen votes say of each."""
     frozen = select(Vote).join(RoundVote, RoundVote.vote_id == Vote.id).where(RoundVote.round_id == round_.id)
+    votes = session.scalars(frozen.order_by(Vote.received_at, Vote.id)).all()
+    return [(group, _preferences(group, cast)) for group, cast in groups_of(session, votes)]
+
+
+def training_groups(session: Session, round_: Round, crowd: Crowd | None = None) -> list[TrainingGroupRow]:
+    """The groups of a training round with the pairs and scores of its frozen votes; groups without a pair are left out.
+
+    crowd: how reliable people are, for a round whose pairs weigh by it."""
+    weighting = round_.params.get("pair_weights", "margin")
     rows = []
-    for group, votes in groups_of(session, session.scalars(frozen.order_by(Vote.received_at, Vote.id)).all()):
-        preferences, images = _preferences(group, votes), len(group.images)
-        pairs = pairs_from(preferences, images)
+    for group, preferences in frozen_groups(session, round_):
+        images = len(group.images)
+        pairs = pairs_from(preferences, images, weighting, crowd)
         if pairs and group.trajectory_key and group.trajectory_sha256:
             stored = (group.id, group.position, group.prompt, group.trajectory_key, group.trajectory_sha256)
             rows.append(TrainingGroupRow(*stored, pairs, mean_ratings(preferences, images)))
+    if crowd and rows:
+        weights = group_weights([row.pairs for row in rows])
+        rows = [replace(row, weight=weight) for row, weight in zip(rows, weights, strict=True)]
     comparable = all(row.scores is not None for row in rows)
     return rows if comparable else [replace(row, scores=None) for row in rows]

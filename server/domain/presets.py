@@ -16,7 +16,7 @@ from server.models import FLAGS
 PUBLISHED = TrainingParams(
     algorithm="d3po", beta=0.1, clip=0.1, learning_rate=3e-5, adam_epsilon=1e-8, weight_decay=1e-4, max_grad_norm=1.0,
     weights="lora", lora_rank=4, epochs=1, reference="sampler", one_sided_clip=False, groups_per_update=1,
-    timestep_fraction=1.0, step_weighting="uniform",
+    timestep_fraction=1.0, step_weighting="uniform", pair_weights="sign",
 )  # fmt: skip
 """All that the paper and its code (yk7333/d3po, config/base.py) say of training, which timesteps count how much included."""
 

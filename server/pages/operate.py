@@ -21,7 +21,7 @@ from server.models import OWN_PROMPTS, Project, User
 from server.pages import live, overview, study
 from server.pages.estimates import sentence
 from server.pages.expectation import expectation
-from server.pages.training_fields import ALGORITHMS, TRAINING_FIELDS
+from server.pages.training_fields import ALGORITHMS, PAIR_WEIGHTS, TRAINING_FIELDS
 from server.pages.visit import Visit, Visiting
 from server.pages.win_rates import win_rates
 
@@ -54,7 +54,8 @@ def page(visit: Visit, project: Project, refused: Refused | None = None, status:
     return visit.page(
         "operate.html", project, section="operate", **changing, checkpoints=known,
         challenger=challenger, opponent=by_id.get(challenger.parent_id or "") if challenger else None,
-        training_fields=TRAINING_FIELDS, algorithms=ALGORITHMS, training=launching.training_of(project, current).model_dump(),
+        training_fields=TRAINING_FIELDS, algorithms=ALGORITHMS, pair_weights=PAIR_WEIGHTS,
+        training=launching.training_of(project, current).model_dump(),
         gallery=gallery, blurred=blurring.in_gallery(visit.session, project, gallery),
         win_rates=win_rates(visit.session, project, by_id), refused=refused, status=status, formats=FORMATS.values(),
         rewards=rewards.known(), auto_defaults=AutoOptions(), study_form=study.launch_form(known, current),

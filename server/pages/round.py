@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from d3po_core.rewards import RewardParams
 from server.deps import Files, get_storage
-from server.domain import blurring, closing, duels, projects, rounds
+from server.domain import blurring, closing, duels, projects, reliability, rounds
 from server.domain.auto import params_of as auto_params_of
 from server.domain.scoring import params_of
 from server.errors import NotFound
@@ -102,6 +102,7 @@ def _changing(session: Session, project: Project, row: Round) -> dict[str, Any]:
         "waiting": waiting,
         "closed": closed,
         "learned": _learned(project, row) if row.kind == "training" else "",
+        "people": reliability.judged(session, row),
         "groups": groups,
         "blurred": blurring.blurred(session, project, [image for group in groups for image in group.images])
         | blurring.in_gallery(session, project, parts["pictures"] if parts else []),
@@ -142,7 +143,8 @@ def _settings(session: Session, row: Round) -> dict[str, str]:
         "auto": {"Begins with": title(one)},
     }
     sides = roles.get(row.kind, {"Does": title(one), "beat": title(other)})
-    return sides | _rewards(row) | facts({name: value for name, value in row.params.items() if name not in REWARD_FIELDS})
+    told_elsewhere = (*REWARD_FIELDS, reliability.NAME)
+    return sides | _rewards(row) | facts({name: value for name, value in row.params.items() if name not in told_elsewhere})
 
 
 def _rewards(row: Round) -> dict[str, str]:

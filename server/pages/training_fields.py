@@ -16,6 +16,11 @@ ALGORITHMS = {
     "rwr": "reward-weighted regression, on the share of comparisons won",
     "sft": "fine-tuning on the preferred",
 }
+PAIR_WEIGHTS = {
+    "margin": "by the margin of the votes",
+    "sign": "all alike, by the majority (as published)",
+    "reliability": "by how reliable each person is",
+}
 
 
 @dataclass(frozen=True)

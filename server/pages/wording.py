@@ -23,6 +23,7 @@ LABELS = {
     "pairs": "Pairs",
     "updates": "Updates",
     "algorithm": "Method",
+    "pair_weights": "Weights of pairs",
     "beta": "Beta",
     "clip": "Clip",
     "ratio_clip": "Clip of the ratio",

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from d3po_core.errors import BadPreference
-from d3po_core.preferences import Pair, Preference, mean_ratings, pairs_from, scores_of, wins_of
+from d3po_core.preferences import Crowd, Pair, Preference, group_weights, mean_ratings, pairs_from, scores_of, wins_of
 
 
 def test_the_best_image_beats_every_other_one() -> None:
@@ -29,6 +30,55 @@ def test_a_choice_outlives_ties_beside_it() -> None:
 def test_the_majority_orients_a_pair_and_its_margin_weighs_it() -> None:
     votes = [Preference("best", best=0), Preference("best", best=1), Preference("best", best=1)]
     assert pairs_from(votes, 2) == [Pair(1, 0, pytest.approx(1 / 3))]
+
+
+def test_sign_only_is_the_majority_whatever_its_margin() -> None:
+    votes = [Preference("best", best=best) for best in (0, 1, 1)]
+    assert pairs_from(votes, 2, "sign") == [Pair(1, 0, 1.0)]
+    assert pairs_from(votes[:2], 2, "sign") == []
+
+
+CROWD = Crowd(0.7, {"sure": 0.9, "unsure": 0.6, "clicks": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"sure": 0}, [Pair(0, 1, 0.8)]),
+        ({"a stranger": 1}, [Pair(1, 0, 0.4)]),
+        ({"clicks": 0}, []),
+        ({"sure": 0, "clicks": 1}, [Pair(0, 1, 0.8)]),
+        ({"sure": 0, "unsure": 1}, [Pair(0, 1, (0.9 * 0.4 - 0.1 * 0.6) / (0.9 * 0.4 + 0.1 * 0.6))]),
+        ({"unsure": 1, "a stranger": 1}, [Pair(1, 0, (0.6 * 0.7 - 0.4 * 0.3) / (0.6 * 0.7 + 0.4 * 0.3))]),
+        ({"a stranger": 0, "another": 1}, []),
+    ],
+)
+def test_reliability_weighs_a_pair_by_how_sure_its_sign_is(said: dict[str, int], expected: list[Pair]) -> None:
+    """By Bayes' rule: p = prod r / (prod r + prod (1-r)), weight |2p - 1|."""
+    votes = [Preference("best", best=best, annotator=annotator) for annotator, best in said.items()]
+    pairs = pairs_from(votes, 2, "reliability", CROWD)
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [(pair.chosen, pair.rejected) for pair in expected]
+    assert [pair.weight for pair in pairs] == pytest.approx([pair.weight for pair in expected])
+
+
+def test_weights_by_reliability_do_not_depend_on_the_order_of_votes_and_stay_in_their_bounds() -> None:
+    rng = random.Random(2)
+    crowd = Crowd(0.8, {str(k): rng.uniform(0.5, 0.999) for k in range(40)})
+    for _ in range(50):
+        votes = [Preference("ranking", ranking=rng.sample(range(4), 4), annotator=str(rng.randrange(50))) for _ in range(9)]
+        pairs = pairs_from(votes, 4, "reliability", crowd)
+        assert pairs_from(rng.sample(votes, 9), 4, "reliability", crowd) == pairs
+        assert all(0 < pair.weight <= 1 for pair in pairs)
+
+
+@pytest.mark.parametrize("crowd", [None, Crowd(0.7, {"never wrong": 1.0}), Crowd(0.4, {}), Crowd(math.nan, {})])
+def test_weights_by_reliability_need_reliabilities(crowd: Crowd | None) -> None:
+    with pytest.raises(BadPreference, match="need how reliable each person is"):
+        pairs_from([Preference("best", best=0)], 2, "reliability", crowd)
+
+
+def test_a_group_that_is_trusted_less_weighs_less() -> None:
+    assert group_weights([[Pair(0, 1, 0.9)], [Pair(0, 1, 0.1), Pair(0, 2, 0.5)]]) == pytest.approx([1.5, 0.5])
 
 
 def test_people_who_cancel_out_leave_nothing() -> None:

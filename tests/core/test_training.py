@@ -189,6 +189,24 @@ def test_groups_without_a_pair_are_not_trained_on(denoiser: Denoiser, sampled: S
         train_round(denoiser, [tied], TRAINING, tmp_path / "none")
 
 
+def test_a_group_counts_by_its_weight(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
+    def first_gradient(weight: float) -> float:
+        seen: list[float] = []
+        group = dataclasses.replace(sampled.stored[0], weight=weight)
+        out = tmp_path / str(weight)
+        train_round(denoiser, [group], TRAINING, out, observe=lambda k, n, values: seen.append(values["grad_norm"]))
+        return seen[0]
+
+    assert first_gradient(0.5) == pytest.approx(first_gradient(1.0) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf])
+def test_a_group_without_a_weight_is_refused(denoiser: Denoiser, sampled: Sampled, tmp_path: Path, weight: float) -> None:
+    broken = dataclasses.replace(sampled.stored[1], weight=weight)
+    with pytest.raises(BadPreference, match=r"The weight of .*1\.safetensors is .*; it has to be positive"):
+        train_round(denoiser, [sampled.stored[0], broken], TRAINING, tmp_path / "c")
+
+
 @pytest.mark.parametrize("pair", [Pair(0, 3), Pair(3, 0), Pair(-1, 0)])
 def test_a_pair_of_an_image_that_is_not_there_is_refused_before_training(
     denoiser: Denoiser, sampled: Sampled, tmp_path: Path, pair: Pair

@@ -102,6 +102,16 @@ def test_the_form_offers_every_algorithm_and_the_round_takes_the_chosen_one(
     assert "Method must be" in refused.text
 
 
+def test_votes_on_a_pair_weigh_as_the_form_says(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    factories.vote(factories.task(project), bob)
+    browser = browse(alice)
+    form = browser.get(f"/p/{project.id}").text
+    known = get_args(TrainingParams.model_fields["pair_weights"].annotation)
+    assert [name for name in known if f'<option value="{name}"' in form] == [*known]
+    browser.post(f"/p/{project.id}/training-rounds", pair_weights="reliability")
+    assert newest().params["pair_weights"] == "reliability"
+
+
 def test_a_duel_is_the_current_checkpoint_against_its_parent(project: Project, alice: User, browse: Browse) -> None:
     parent = factories.checkpoint(project)
     current = factories.checkpoint(project, parent_id=parent.id)

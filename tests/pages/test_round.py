@@ -45,6 +45,21 @@ def test_settings_are_told_in_words(project: Project, alice: User, browse: Brows
     assert "None" not in page
 
 
+def test_who_voted_how_reliably_is_told(project: Project, alice: User, bob: User, browse: Browse) -> None:
+    people = {user.id: {"votes": 9, "shared": 8, "reliability": r} for user, r in ((alice, 0.52), (bob, 0.914))}
+    params = {"pair_weights": "reliability", "reliability": {"population": 0.7, "people": people}}
+    row = factories.round_(project, "training", params=params)
+
+    page = browse(alice).get(f"/rounds/{row.id}").text
+
+    assert "<dt>Weights of pairs</dt><dd>reliability</dd>" in page
+    assert "population" not in page
+    first, second = (
+        page.index(f"<td>{user.name}</td><td>9</td><td>8</td><td>{r} %</td>") for user, r in ((bob, 91), (alice, 52))
+    )
+    assert first < second
+
+
 def test_a_running_round_shows_how_far_it_is(project: Project, alice: User, browse: Browse) -> None:
     row = factories.round_(project, "training", state=State.RUNNING)
     factories.job(row, state=State.RUNNING, progress_done=30, progress_total=80, progress_unit="updates")

@@ -185,12 +185,12 @@ def test_bad_values_are_the_same_sentences_as_everywhere(d3po: D3po, project: Pr
 def test_train_and_duel_enqueue(d3po: D3po, session: Session, project: Project) -> None:
     factories.vote(factories.task(project), factories.annotator(project))
     factories.commit()
-    assert d3po("train", "--algorithm", "dpok", "--beta", "0.5", "--no-watch")[0] == 0
+    assert d3po("train", "--algorithm", "dpok", "--beta", "0.5", "--pair-weights", "sign", "--no-watch")[0] == 0
     factories.checkpoint(project)
     factories.commit()
     assert d3po("duel", "--prompt", "a cat", "--seed", "1", "--seed", "2", "--no-watch")[0] == 0
     launched = {job.kind: session.get_one(Round, job.round_id).params for job in session.scalars(select(Job))}
-    assert (launched["train"]["algorithm"], launched["train"]["beta"]) == ("dpok", 0.5)
+    assert [launched["train"][name] for name in ("algorithm", "beta", "pair_weights")] == ["dpok", 0.5, "sign"]
     assert (launched["duel"]["seeds"], launched["duel"]["items"]) == ([1, 2], 2)
 
 

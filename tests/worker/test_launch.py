@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from d3po_core.preferences import Crowd
 from server.db import read_scope, session_scope
 from server.domain import jobs
 from server.domain.jobs import Claim, LostClaim
 from server.leash import leashed
-from server.models import Checkpoint, Job, Metric, Round, State
+from server.models import Checkpoint, Job, Metric, Round, State, User
 from server.settings import get_settings
 from tests.worker.conftest import ended, groups_of, jobs_of
 from worker import launch, tasks
 from worker.perform import Broken, Heartbeat
 from worker.plan import storage
+from worker.train import crowd_of
 
 
 def rows(query: Any) -> list[Any]:
@@ -63,6 +66,26 @@ def test_a_training_round_end_to_end(training_round: Round) -> None:
     assert {"loss", "pair_accuracy", "kl"} <= metrics[0].values.keys()
     assert len(groups_of(training_round)) == tasks.GALLERY_PROMPTS
     assert not any((storage().root / "scratch").iterdir())
+
+
+def test_a_round_weighed_by_reliability_keeps_whom_it_took_for_how_reliable(
+    training_round: Round, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with session_scope() as session:
+        row = session.get_one(Round, training_round.id)
+        row.params = row.params | {"pair_weights": "reliability"}
+    tasks.train(jobs_of(training_round)[0].id)
+    assert ended(training_round) == (State.DONE, "")
+    [row] = rows(select(Round).where(Round.id == training_round.id))
+    kept = {"population": 0.75, "people": {alice.id: {"votes": 3, "shared": 0, "reliability": 0.75}}}
+    assert row.params["reliability"] == kept
+
+    told = io.StringIO()
+    with session_scope() as session:
+        changed = {**kept, "people": {alice.id: {"votes": 3, "shared": 0, "reliability": 0.9}}}
+        session.get_one(Round, training_round.id).params = row.params | {"reliability": changed}
+    assert crowd_of(training_round.id, told) == Crowd(0.75, {alice.id: 0.9}), "another attempt estimated anew"
+    assert told.getvalue() == ""
 
 
 def test_a_missing_model_is_told_by_the_child_in_a_sentence(

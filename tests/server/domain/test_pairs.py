@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy.orm import Session
 
 from d3po_core.params import SamplingParams, TrainingParams
-from d3po_core.preferences import Pair
-from server.domain import checkpoints, pairs, rounds, voting
+from d3po_core.preferences import Crowd, Pair
+from server.domain import checkpoints, jobs, pairs, reliability, rounds, voting
 from server.errors import Invalid
 from server.models import Group, Outcome, Project, State, Task, User
 from tests import factories
@@ -128,6 +128,47 @@ def test_a_round_learns_from_its_frozen_votes_and_no_others(session: Session, pr
     voting.retract(session, alice, vote.id)
     [row] = pairs.training_groups(session, round_)
     assert (row.group_id, row.prompt, row.pairs) == (task.group_id, "a cat", [Pair(0, 1, 1.0), Pair(0, 2, 1.0)])
+
+
+def test_pairs_weigh_as_the_round_asks(session: Session, project: Project, alice: User, bob: User) -> None:
+    carol = factories.annotator(project, name="Carol")
+    agreed, alone, torn = (factories.task(project, votes_wanted=3) for _ in range(3))
+    for task, said in ((agreed, {alice: 0, bob: 1, carol: 0}), (alone, {bob: 0}), (torn, {alice: 0, bob: 1})):
+        for user, best in said.items():
+            factories.vote(task, user, best)
+    crowd = Crowd(0.75, {alice.id: 0.9, bob.id: 0.6})
+
+    def weights(pair_weights: str, crowd: Crowd | None = None) -> list[list[float]]:
+        params = TrainingParams.model_validate({"pair_weights": pair_weights})
+        round_ = rounds.request_training_round(session, alice, project, params)
+        rounds.cancel(session, alice, round_)
+        rows = pairs.training_groups(session, round_, crowd)
+        assert sum(row.weight for row in rows) == pytest.approx(3)
+        assert crowd or {row.weight for row in rows} == {1}
+        by_group = {row.group_id: [round(pair.weight, 3) for pair in row.pairs] for row in rows}
+        return [by_group[task.group_id] for task in (agreed, alone, torn)]
+
+    assert weights("margin") == [[0.333, 1, 1], [1, 1], [1, 1]]
+    assert weights("sign") == [[1, 1, 1], [1, 1], [1, 1]]
+    # 9 x 3 to 1 x 1.5, 9 x 3 to 1 against 1.5 to 1, and so on: odds multiply, the weight is (odds - 1) / (odds + 1)
+    assert weights("reliability", crowd) == [[0.895, 0.929, 0.2], [0.2, 0.2], [0.714, 0.8, 0.2]]
+
+
+def test_what_a_round_took_its_people_for_is_kept(session: Session, project: Project, alice: User) -> None:
+    round_ = factories.round_(project, "training", params={"pair_weights": "reliability"}, state=State.QUEUED)
+    job = factories.job(round_)
+    assert reliability.known(round_) is None
+    claim = jobs.claim(session, job.id, "here:1")
+    assert claim is not None
+    people = {
+        alice.id: {"votes": 3, "shared": 2, "reliability": 0.9},
+        "somebody gone": {"votes": 1, "shared": 0, "reliability": 0.8},
+    }
+    reliability.record(session, claim, {"population": 0.8, "people": people})
+    assert reliability.known(round_) == Crowd(0.8, {alice.id: 0.9, "somebody gone": 0.8})
+    assert reliability.judged(session, round_)[0] == reliability.Judged("Alice", 3, 2, 0.9)
+    with pytest.raises(jobs.LostClaim):
+        reliability.record(session, jobs.Claim(claim.job_id, claim.round_id, claim.attempt + 1), {})
 
 
 def test_the_same_votes_have_the_same_hash(session: Session, project: Project, alice: User) -> None:
