@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from server.db import make_engine
 from server.models import Base
@@ -17,7 +19,14 @@ def run(connection: Connection) -> None:
     context.run_migrations()
 
 
+def leave_references(connection: Any, _record: Any) -> None:
+    """SQLite alters a table by making it anew, and would not let the old one go while other tables refer to it."""
+    connection.execute("PRAGMA foreign_keys=OFF").close()
+
+
 engine = make_engine(context.config.get_main_option("sqlalchemy.url") or "")
+if engine.dialect.name == "sqlite":
+    event.listen(engine, "connect", leave_references)
 with engine.begin() as connection:
     run(connection)
 engine.dispose()

@@ -14,7 +14,7 @@ from d3po_core.demo_model import recipe
 from d3po_core.params import TrainingParams
 from migrations.run import config, upgrade
 from server import db
-from server.models import Project, User, Vote
+from server.models import Group, Project, Round, User, Vote
 from tests.databases import scratch_postgres
 
 
@@ -69,4 +69,26 @@ def test_votes_that_were_there_before_took_their_slots_when_they_came(tmp_path: 
     upgrade(url)
     with engine.connect() as connection:
         assert connection.scalar(select(Vote.slot_taken_at)) == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    engine.dispose()
+
+
+def test_rounds_that_were_there_before_keep_what_refers_to_them(empty_database: str) -> None:
+    command.upgrade(config(empty_database), "0006")
+    engine = db.make_engine(empty_database)
+    project = "'Emoji', 'demo', 'best', '', 'demo', 1, '{}', '{}', '[]'"
+    rows = {
+        "projects (id, name, base_model, mode, guideline, prompt_set, votes_per_task, sampling, training, flags": project,
+        "rounds (id, project_id, number, kind, state, params, message": "'p', 1, 'sample', 'done', '{}', ''",
+        "groups (id, project_id, round_id, position, prompt": "'p', 'r', 0, 'a cat'",
+    }
+    with engine.begin() as connection:
+        for columns, values in rows.items():
+            insert = f"INSERT INTO {columns}, created_at) VALUES ('{columns[0]}', {values}, '2026-01-31 12:00:00')"
+            connection.exec_driver_sql(insert)
+    upgrade(empty_database)
+    with engine.connect() as connection:
+        kept = select(Group.id, Round.number).join(Round, Round.id == Group.round_id)
+        assert connection.execute(kept).tuples().all() == [("g", 1)]
+        if engine.dialect.name == "sqlite":
+            assert not connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     engine.dispose()
