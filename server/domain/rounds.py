@@ -85,11 +85,15 @@ def cancel(session: Session, by: User, round_: Round) -> None:
 
 
 def retry(session: Session, by: User, round_: Round) -> None:
-    """Runs the failed and cancelled jobs again; what is done stays done. An auto round goes on where it stopped."""
+    """Runs the failed and cancelled jobs again; what is done stays done. An auto round goes on where it stopped.
+
+    Conflict where that would move the policy beside another training or auto round.
+    """
     people.require(session, by, _project(session, round_), "operator")
     held = _hold_latest(session, round_)
-    if held.auto_id is not None:
-        launching.refuse_second_training(session, _project(session, round_), within=session.get_one(Round, held.auto_id))
+    if held.auto_id is not None or held.kind == "training":
+        within = session.get_one(Round, held.auto_id) if held.auto_id else held
+        launching.refuse_second_training(session, _project(session, round_), within)
     again = _move(session, held, (State.FAILED, State.CANCELLED), state=State.QUEUED, failures=0, sent_at=None, error="")
     if not again and (round_.kind != "auto" or round_.state != State.FAILED):
         raise Conflict(f"Round {round_.number} is {round_.state}; only what failed or was cancelled can be retried.")

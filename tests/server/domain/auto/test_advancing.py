@@ -189,3 +189,15 @@ def test_nobody_trains_or_promotes_beside_it(session: Session, stage: Stage) -> 
     with pytest.raises(Conflict, match=f"Round {training.number} is training this project already"):
         rounds.retry(session, stage.by, row)
     assert row.state == State.CANCELLED
+
+
+def test_a_training_that_failed_before_is_not_retried_beside_it(session: Session, stage: Stage) -> None:
+    failed = factories.round_(stage.project, "training", state=State.FAILED)
+    job = factories.job(failed, state=State.FAILED)
+    row = stage.begin()
+    with pytest.raises(Conflict, match=f"Auto round {row.number} is training this project already"):
+        rounds.retry(session, stage.by, failed)
+    rounds.cancel(session, stage.by, row)
+    rounds.retry(session, stage.by, failed)
+    session.refresh(job)
+    assert (failed.state, job.state) == (State.QUEUED, State.QUEUED)
