@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from d3po_core.preferences import Crowd, Pair, Preference, dominance, group_weig
 from server.domain import checkpoints
 from server.domain.counting import counted_ids
 from server.errors import Invalid
-from server.models import Group, Outcome, Project, Round, RoundVote, State, Task, Vote
+from server.models import Group, Outcome, Project, Round, RoundVote, State, Task, User, Vote
 
 Selection = str | dict[str, list[str]]
 
@@ -22,7 +22,7 @@ Selection = str | dict[str, list[str]]
 @dataclass(frozen=True)
 class TrainingGroupRow:
     """One group as the training child needs it; pairs index its images by position. `scores`: the mean ratings of its images,
-    where all groups of the round are rated with numbers; else None. `weight`: of its loss beside the other groups'."""
+    where all groups of the round are rated with numbers of one unit, else None. `weight`: of its loss beside the others'."""
 
     group_id: str
     position: int
@@ -142,8 +142,9 @@ def training_groups(session: Session, round_: Round, crowd: Crowd | None = None)
 
     crowd: how reliable people are, for a round whose pairs weigh by it."""
     weighting = round_.params.get("pair_weights", "margin")
+    frozen = frozen_groups(session, round_)
     rows = []
-    for group, preferences in frozen_groups(session, round_):
+    for group, preferences in frozen:
         images = len(group.images)
         pairs = pairs_from(preferences, images, weighting, crowd)
         if pairs and group.trajectory_key and group.trajectory_sha256:
@@ -152,5 +153,12 @@ def training_groups(session: Session, round_: Round, crowd: Crowd | None = None)
     if crowd and rows:
         weights = group_weights([row.pairs for row in rows])
         rows = [replace(row, weight=weight) for row, weight in zip(rows, weights, strict=True)]
-    comparable = all(row.scores is not None for row in rows)
+    voters = {preference.annotator for _, preferences in frozen for preference in preferences}
+    comparable = all(row.scores is not None for row in rows) and _in_one_unit(session, voters)
     return rows if comparable else [replace(row, scores=None) for row in rows]
+
+
+def _in_one_unit(session: Session, user_ids: Set[str | None]) -> bool:
+    """Kilobytes, colourfulness and people's marks have no mean: numbers are people's alone, or those of one machine annotator."""
+    rewards = session.scalars(select(User.reward).where(User.id.in_(user_ids))).all()
+    return all(reward == rewards[0] for reward in rewards)

@@ -75,6 +75,29 @@ def test_ratings_give_pairs_and_scores(session: Session, project: Project, alice
     assert [scores for _, scores in trained()] == [None, None]  # numbers and choices have no unit in common
 
 
+def test_numbers_of_different_machines_or_of_machine_and_person_have_no_mean(
+    session: Session, project: Project, alice: User
+) -> None:
+    small, colourful = (
+        factories.annotator(project, reward={"rewards": [{"name": name}]}) for name in ("compressibility", "colourfulness")
+    )
+
+    def trained(*voters: User) -> list[list[float] | None]:
+        own = factories.project()
+        for voter in voters:
+            task = factories.task(own)
+            ratings = {image.id: [float(place)] for place, image in enumerate(task.group.images)}
+            factories.vote(task, voter, None, outcome=Outcome.RATED, ratings=ratings)
+        by = factories.operator(own)
+        round_ = rounds.request_training_round(session, by, own, TrainingParams())
+        return [row.scores for row in pairs.training_groups(session, round_)]
+
+    assert trained(small, small) == [[0, 1, 2], [0, 1, 2]]
+    assert trained(alice, alice) == [[0, 1, 2], [0, 1, 2]]
+    assert trained(small, colourful) == [None, None]
+    assert trained(small, alice) == [None, None]
+
+
 def test_opposite_choices_cancel_where_they_meet(session: Session, project: Project, alice: User, bob: User) -> None:
     task = factories.task(project)
     factories.vote(task, alice, 0)
