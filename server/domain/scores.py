@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from server.domain.duels import Z95
 from server.domain.pairs import pairs_of
@@ -70,7 +70,7 @@ def scored(session: Session, round_: Round) -> Scored:
     for ids in _batches(group_ids(session, round_)):
         query = select(Group, Vote).join(Task, Task.group_id == Group.id).join(Vote, Vote.task_id == Task.id)
         query = query.where(Group.id.in_(ids), Vote.user_id == round_.params["annotator_id"])
-        for group, vote in session.execute(query).tuples():
+        for group, vote in session.execute(query.options(selectinload(Group.images))).tuples():
             votes += 1
             without += not pairs_of(group, [vote])
     return Scored(votes, without)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from d3po_core.rewards import ChosenReward, RewardParams
 from server.domain import rounds, scores
-from server.models import Group, Project, Round, Score
+from server.models import Group, Outcome, Project, Round, Score, Task, User
 from tests import factories
 from tests.databases import on_both_databases
+from tests.queries import recorded_queries
 
 pytestmark = on_both_databases
 COLOUR = RewardParams(rewards=[ChosenReward(name="colourfulness")])
@@ -63,6 +65,21 @@ def test_a_round_tells_of_its_own_groups_only(session: Session, project: Project
     assert mean is not None
     assert (mean.mean, mean.images, mean.groups) == (2.25, 4, 2)
     assert scores.scored(session, asked) == scores.Scored(0, 0)
+
+
+def test_the_cost_of_counting_does_not_grow_with_the_groups(session: Session, project: Project, engine: Engine) -> None:
+    of = factories.round_(project)
+    groups = [drawn(session, project, of, 1.0, 2.0) for _ in range(6)]
+    asked = rounds.request_reward_round(session, factories.operator(project), project, COLOUR)
+    machine = session.get_one(User, asked.params["annotator_id"])
+    for group in groups:
+        [task] = session.scalars(select(Task).where(Task.group_id == group.id))
+        ratings = {image.id: [float(image.position)] for image in group.images}
+        factories.vote(task, machine, None, outcome=Outcome.RATED, ratings=ratings)
+    session.expire_all()
+    with recorded_queries(engine) as statements:
+        assert scores.scored(session, asked) == scores.Scored(6, 0)
+    assert len(statements) <= 4
 
 
 def test_before_the_first_score_there_is_no_mean(session: Session, project: Project) -> None:
