@@ -44,13 +44,14 @@ def advance(session: Session, auto: Round) -> None:
     """Takes over the state of the first step that is not done, and launches it where it is not there yet. All of it is derived
     from rows, so that doing it twice changes nothing."""
     params, known = params_of(auto), launched(session, auto)
+    for step, child in known.items():
+        if child.state != State.DONE:
+            _take_over(auto, step, child)
+            return
     stop = _stop(session, auto, params, known)
     for step in steps(stop.epoch, params.evaluate_every):
         if step not in known:
             _launch(session, auto, params, known, step)
-            return
-        if known[step].state != State.DONE:
-            _take_over(auto, step, known[step])
             return
     _end(session, auto, params, stop)
 
@@ -109,14 +110,14 @@ def _regressed(session: Session, auto: Round, params: AutoParams) -> Stop | None
 
 
 def _too_far(session: Session, params: AutoParams, known: Launched) -> Stop | None:
-    """The first epoch whose training ended too far from the policy that it began with."""
-    if params.stop_kl is None:
+    """Where the latest training ended too far from the policy that it began with; after an earlier one there is no later one."""
+    trained = [(epoch, child) for (kind, epoch), child in known.items() if kind == "training"]
+    if params.stop_kl is None or not trained:
         return None
-    for (kind, epoch), child in known.items():
-        if kind == "training" and child.state == State.DONE and (kl := _last_kl(session, child)) > params.stop_kl:
-            told = f"its KL to the policy before, {kl:.3g}, is above {params.stop_kl:g}."
-            return Stop(epoch, f"Stopped after epoch {epoch}: {told}")
-    return None
+    epoch, child = trained[-1]
+    kl = _last_kl(session, child)
+    told = f"Stopped after epoch {epoch}: its KL to the policy before, {kl:.3g}, is above {params.stop_kl:g}."
+    return Stop(epoch, told) if kl > params.stop_kl else None
 
 
 def _last_kl(session: Session, training: Round) -> float:

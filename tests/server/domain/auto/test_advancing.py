@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from d3po_core.params import SamplingParams, TrainingParams
@@ -11,6 +12,7 @@ from server.errors import Conflict
 from server.models import State
 from tests import factories
 from tests.databases import on_both_databases
+from tests.queries import recorded_queries
 from tests.server.domain.auto.conftest import Stage
 
 pytestmark = on_both_databases
@@ -201,3 +203,15 @@ def test_a_training_that_failed_before_is_not_retried_beside_it(session: Session
     rounds.retry(session, stage.by, failed)
     session.refresh(job)
     assert (failed.state, job.state) == (State.QUEUED, State.QUEUED)
+
+
+def test_what_was_measured_is_read_between_rounds_only(session: Session, stage: Stage, engine: Engine) -> None:
+    """A round has many jobs, each begins and ends, and a long auto round has many scores."""
+    stage.begin(epochs=3)
+    stage.end()
+    stage.epoch()
+    job = stage.waiting(stage.children[-1])
+    with recorded_queries(engine) as statements:
+        stage.claimed(job)
+    assert statements
+    assert not [statement for statement in statements if "scores" in statement]
