@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 def main(round_id: str, folder: Path, parent: Path | None) -> int:
     die_with_parent(os.getppid())
-    report = _own_stdout()
+    report = own_stdout()
     try:
         run(round_id, folder, parent, report)
     except Exception as error:
         log.exception("Training round %s broke.", round_id)
         sentence, retry = explain(error)
-        _write(report, error=sentence, retry=retry, trace=traceback.format_exc())
+        write_line(report, error=sentence, retry=retry, trace=traceback.format_exc())
         return 1
     return 0
 
@@ -59,7 +59,7 @@ def run(round_id: str, folder: Path, parent: Path | None, report: IO[str]) -> No
     ]
 
     def observe(step: int, total: int, values: dict[str, Any]) -> None:
-        _write(report, step=step, total=total, values=values, memory_bytes=gpu.peak_bytes())
+        write_line(report, step=step, total=total, values=values, memory_bytes=gpu.peak_bytes())
 
     train_round(gpu.load(base_model), groups, picked(TrainingParams, round_.params), folder, parent=parent, observe=observe)
 
@@ -74,18 +74,18 @@ def crowd_of(round_id: str, report: IO[str]) -> Crowd | None:
             return crowd
         said = [(preferences, len(group.images)) for group, preferences in frozen_groups(session, round_)]
     estimated = estimate(said)
-    _write(report, reliability=asdict(estimated))
+    write_line(report, reliability=asdict(estimated))
     return estimated.crowd
 
 
-def _own_stdout() -> IO[str]:
+def own_stdout() -> IO[str]:
     """The pipe to the parent, kept apart from whatever a library prints."""
     report = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return report
 
 
-def _write(report: IO[str], **line: Any) -> None:
+def write_line(report: IO[str], **line: Any) -> None:
     report.write(json.dumps(line) + "\n")
     report.flush()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from server.domain import launching, pairs
@@ -57,7 +57,8 @@ def planned(session: Session, project: Project, kind: str, asked: Mapping[str, A
 
 def estimate(session: Session, storage: Storage, project: Project, kind: str, params: Mapping[str, Any]) -> Estimate | None:
     """For a round of this kind with `params` as its row would hold them; None before the first one is done."""
-    query = select(Round).where(Round.project_id == project.id, Round.kind == kind, Round.state == State.DONE)
+    drawn_here = exists().where(Job.round_id == Round.id)  # an imported round took no time
+    query = select(Round).where(Round.project_id == project.id, Round.kind == kind, Round.state == State.DONE, drawn_here)
     measured = session.scalar(query.order_by(Round.number.desc()).limit(1))
     if measured is None or not (work := _work(kind, measured.params)):
         return None

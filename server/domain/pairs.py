@@ -53,10 +53,10 @@ class Usable:
 
 
 def pairs_of(group: Group, votes: Iterable[Vote]) -> list[Pair]:
-    return pairs_from(_preferences(group, votes), len(group.images))
+    return pairs_from(preferences_of(group, votes), len(group.images))
 
 
-def _preferences(group: Group, votes: Iterable[Vote]) -> list[Preference]:
+def preferences_of(group: Group, votes: Iterable[Vote]) -> list[Preference]:
     position = {image.id: image.position for image in group.images}
     return [_preference(vote, position) for vote in votes]
 
@@ -134,7 +134,7 @@ def frozen_groups(session: Session, round_: Round) -> list[tuple[Group, list[Pre
     """The groups of a training round with what its frozen votes say of each."""
     frozen = select(Vote).join(RoundVote, RoundVote.vote_id == Vote.id).where(RoundVote.round_id == round_.id)
     votes = session.scalars(frozen.order_by(Vote.received_at, Vote.id)).all()
-    return [(group, _preferences(group, cast)) for group, cast in groups_of(session, votes)]
+    return [(group, preferences_of(group, cast)) for group, cast in groups_of(session, votes)]
 
 
 def training_groups(session: Session, round_: Round, crowd: Crowd | None = None) -> list[TrainingGroupRow]:

@@ -17,7 +17,7 @@ from server.errors import Invalid
 from server.models import Project
 from server.storage import Storage
 
-__all__ = ["FORMATS", "Format", "find"]
+__all__ = ["FORMATS", "Format", "find", "plain_name"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,12 @@ class Format:
     write: Callable[[Session, Storage, Project], Iterator[bytes]]
 
     def filename(self, project: Project) -> str:
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", project.name).strip("-").lower() or "project"
-        return f"{plain}-{self.name}.{self.suffix}"
+        return f"{plain_name(project, self.name)}.{self.suffix}"
+
+
+def plain_name(project: Project, format: str) -> str:
+    plain = re.sub(r"[^A-Za-z0-9]+", "-", project.name).strip("-").lower() or "project"
+    return f"{plain}-{format}"
 
 
 FORMATS = {
