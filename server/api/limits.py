@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
@@ -12,8 +14,8 @@ from server.errors import TooLarge
 
 STRANGERS_BYTES = 64 * 2**10  # a sign-in form; nobody without a name makes the server parse much
 BYTES = 2**20
-PROMPTS_BYTES = 32 * 2**20  # a round of 10,000 prompts of 2,000 characters fits
-WITH_PROMPTS = ("/sample-rounds", "/duel-rounds", "/study-rounds")
+PROMPTS_BYTES = 32 * 2**20  # 10,000 prompts of 2,000 characters fit, of a round or as a project's own
+WITH_PROMPTS = re.compile(r".*/((sample|duel|study)-rounds|prompts)|/api/v1/projects(/[^/]+)?")
 
 
 class BodyLimit:
@@ -44,4 +46,4 @@ def sentence(limit: int) -> str:
 def _limit(path: str, headers: Headers) -> int:
     if "authorization" not in headers and f"{COOKIE}=" not in headers.get("cookie", ""):
         return STRANGERS_BYTES
-    return PROMPTS_BYTES if path.endswith(WITH_PROMPTS) else BYTES
+    return PROMPTS_BYTES if WITH_PROMPTS.fullmatch(path) else BYTES

@@ -28,7 +28,7 @@ class Project(Identified, Base):
     mode: Mapped[str] = mapped_column(String(20))
     guideline: Mapped[str] = mapped_column(Text, default="")
     prompt_set: Mapped[str] = mapped_column(String(80), default="demo")
-    prompts: Mapped[dict[str, float]] = mapped_column(default=dict)
+    prompts: Mapped[dict[str, float]] = mapped_column(default=dict, deferred=True)  # up to megabytes, and rarely wanted
     votes_per_task: Mapped[int] = mapped_column(default=1)
     sampling: Mapped[dict[str, Any]]
     training: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -114,8 +114,9 @@ def test_no_answer_is_guessed_to_be_something_else(client: TestClient, path: str
     [
         ("/projects", {}, "64 KiB"),
         ("/projects/x/sample-rounds", {}, "64 KiB"),
-        ("/projects", {"Authorization": "Bearer x"}, "1 MiB"),
-        ("/projects", {"Cookie": "d3po_session=x"}, "1 MiB"),
+        ("/tasks/x/votes", {"Authorization": "Bearer x"}, "1 MiB"),
+        ("/tasks/x/votes", {"Cookie": "d3po_session=x"}, "1 MiB"),
+        ("/projects", {"Authorization": "Bearer x"}, "32 MiB"),
         ("/projects/x/sample-rounds", {"Authorization": "Bearer x"}, "32 MiB"),
     ],
 )
