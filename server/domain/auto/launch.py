@@ -8,10 +8,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from d3po_core.params import DuelParams
-from server.domain import evaluating, launching, rewarding
+from server.domain import checkpoints, evaluating, launching, rewarding
 from server.domain.auto.params import AutoParams
 from server.domain.auto.steps import FIRST, Step
-from server.errors import Denied
+from server.errors import Conflict, Denied
 from server.models import Checkpoint, Project, Round, User
 
 Launched = dict[Step, Round]
@@ -34,10 +34,20 @@ class Launch:
         by = self.session.get_one(User, self.auto.created_by)
         if by.revoked_at is not None:
             raise Denied(f"The access of {by.name}, who launched it, was taken away. Launch another one.")
-        child = requests[kind](by, self.session.get_one(Project, self.auto.project_id))
+        project = self.session.get_one(Project, self.auto.project_id)
+        if kind in ("sample", "training"):
+            self._refuse_another_policy(project)
+        child = requests[kind](by, project)
         child.auto_id, child.params = self.auto.id, child.params | {"epoch": self.epoch}
         self.session.flush()
         return child
+
+    def _refuse_another_policy(self, project: Project) -> None:
+        """Somebody can put one into use while it is stopped. Its curve would go on as if what followed were its own."""
+        used, own = checkpoints.current(self.session, project), checkpoints.resolve(self.session, project, self._policy)
+        if used is not own:
+            in_use, wanted = (f"checkpoint {made.number}" if made else "the base model" for made in (used, own))
+            raise Conflict(f"{in_use.capitalize()} is in use by now, and it goes on with {wanted}. Put that one into use again.")
 
     def _sample(self, by: User, project: Project) -> Round:
         asked = self.params.sampling.model_copy(update={"seed": (self.params.seed + self.epoch) % 2**31})

@@ -215,3 +215,21 @@ def test_what_was_measured_is_read_between_rounds_only(session: Session, stage: 
         stage.claimed(job)
     assert statements
     assert not [statement for statement in statements if "scores" in statement]
+
+
+def test_it_does_not_go_on_with_a_policy_that_somebody_put_into_use_while_it_was_stopped(session: Session, stage: Stage) -> None:
+    row = stage.begin()
+    stage.end()
+    stage.epoch()
+    rounds.cancel(session, stage.by, row)
+    checkpoints.promote_base(session, stage.by, stage.project)
+    rounds.retry(session, stage.by, row)
+    for _ in ("sample", "reward"):
+        stage.end()
+    [made] = stage.made()
+    refused = f"The base model is in use by now, and it goes on with checkpoint {made.number}. Put that one into use again."
+    assert row.state == State.FAILED
+    assert row.message.startswith(f"Epoch 2 could not go on with a training round: {refused}")
+    checkpoints.promote(session, stage.by, made.id)
+    rounds.retry(session, stage.by, row)
+    assert (row.state, stage.steps[-1]) == (State.RUNNING, ("training", 2))
