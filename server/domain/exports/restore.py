@@ -27,6 +27,7 @@ from server.models import Project, User, name_key
 from server.storage import Storage, write_durably
 
 SHA256 = re.compile("[0-9a-f]{64}")
+NO_ROWS = {"count": 0, "sha256": hashlib.sha256().hexdigest()}
 
 
 class Archive:
@@ -42,11 +43,20 @@ class Archive:
             digest = hashlib.sha256()
             for line in self._lines(of):
                 digest.update(line)
-            if digest.hexdigest() != self.manifest["rows"][of.table.name]["sha256"]:
+            if digest.hexdigest() != self._facts(of)["sha256"]:
                 raise ValueError(f"the rows of {of.table.name} were changed")
         [self.project] = self.rows(_of("projects"))
 
+    def count(self, of: rows.Rows) -> int:
+        return int(self._facts(of)["count"])
+
+    def _facts(self, of: rows.Rows) -> dict[str, Any]:
+        """Of a table that an archive from before it was made knows nothing of: no rows."""
+        return self.manifest["rows"].get(of.table.name, NO_ROWS)
+
     def _lines(self, of: rows.Rows) -> Iterator[bytes]:
+        if of.table.name not in self.manifest["rows"]:
+            return
         with self._zip.open(member(of.table.name)) as file:
             yield from file
 
@@ -143,7 +153,7 @@ def put_rows(session: Session, archive: Archive) -> Project:
             session.execute(update(of.model), batch)
     for of in rows.TABLES:
         there = session.scalar(select(func.count()).select_from(of.table).where(of.belong(project_id)))
-        if there != archive.manifest["rows"][of.table.name]["count"]:
+        if there != archive.count(of):
             raise Invalid(f"Some rows of {of.table.name} belong to another project. Nothing was imported.")
     audit.record(session, None, "import project", project_id)
     return session.get_one(Project, project_id)
@@ -151,8 +161,9 @@ def put_rows(session: Session, archive: Archive) -> Project:
 
 def _references(of: rows.Rows, archive: Archive) -> Iterator[rows.Row]:
     for row in archive.rows(of):
-        if any(row[name] for name in of.later):
-            yield {name: row[name] for name in (*of.key, *of.later)}
+        later = {name: row.get(name) for name in of.later}  # archives from before a column lack it
+        if any(later.values()):
+            yield {name: row[name] for name in of.key} | later
 
 
 def _adapted(session: Session, of: rows.Rows, archive: Archive, taken: set[str]) -> Iterator[rows.Row]:

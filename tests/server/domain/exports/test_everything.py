@@ -22,6 +22,7 @@ from server.domain import counting, jobs, people, projects, rounds, scoring
 from server.domain.exports import everything, restore, rows
 from server.errors import Conflict, Invalid
 from server.models import Job, Project, Round, Score, State, User, Vote
+from server.models.project import FLAGS
 from server.storage import Storage, write_durably
 from tests import factories
 from tests.databases import empty_postgres, on_both_databases
@@ -293,3 +294,30 @@ def test_what_machines_scored_and_voted_comes_back_and_goes_on(
         people.issue_token(session, machine, "x")
     with pytest.raises(Invalid, match="waits for the machine annotator colourfulness"):
         rounds.request_reward_round(session, factories.admin(), found, asked, round_ids=[sampled])
+
+
+NEW_SINCE = {
+    "users": ("reward",), "projects": ("training", "flags", "blur", "prompts"), "rounds": ("auto_id",), "votes": ("ratings",),
+    "jobs": ("memory_bytes",),
+}  # fmt: skip
+
+
+@on_both_databases
+def test_an_archive_from_before_some_columns_and_tables_comes_back(
+    session: Session, storage: Storage, project: Project, engine: Engine, tmp_path: Path
+) -> None:
+    data = exported(session, storage, project)
+    for table, names in NEW_SINCE.items():
+        data = forged(data, table, lambda found, new=names: [{k: v for k, v in row.items() if k not in new} for row in found])  # type: ignore[misc]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+    del manifest["rows"]["scores"]
+    data = rezipped(data, {"rows/scores.jsonl": None, "manifest.json": json.dumps(manifest).encode()})
+    session.rollback()
+    session.expunge_all()
+    empty(engine, storage)
+    found = imported(session, storage, in_file(data, tmp_path))
+    assert (found.prompts, found.blur, found.flags) == ({}, False, list(FLAGS))
+    assert session.scalar(select(func.count()).select_from(Vote)) == 6
+    parents = session.execute(select(Round.checkpoint_id, Round.opponent_id).where(Round.kind == "duel")).one()
+    assert None not in parents
