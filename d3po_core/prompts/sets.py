@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from d3po_core.params import MAX_PROMPT_CHARACTERS
 HELD_OUT_SHARE = 0.2
 MAX_PROMPTS = 10_000
 """Prompts of a set."""
+MAX_WEIGHT = 1e9
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class PromptSet:
 def new_set(name: str, prompts: Iterable[str] | Mapping[str, float], held_out_share: float = HELD_OUT_SHARE) -> PromptSet:
     """The prompts, a fixed share of them held out: which ones depends on their text alone, not on their order or number.
 
-    prompts: each once, or with weights above 0. Of two prompts or more at least one is held out and one is not. Raises
-    BadPrompts for none, for more than 10,000, for an empty or overlong one, for a weight that is none, and for a share
-    outside 0..1.
+    prompts: each once, or with weights above 0, at most MAX_WEIGHT. Of two prompts or more at least one is held out and one
+    is not. Raises BadPrompts for none, for more than 10,000, for an empty or overlong one, for a weight that is none, and for
+    a share outside 0..1.
     """
     weights = dict(prompts) if isinstance(prompts, Mapping) else dict.fromkeys(prompts, 1.0)
     _check(name, weights, held_out_share)
@@ -85,5 +85,5 @@ def _check(name: str, weights: Mapping[str, float], held_out_share: float) -> No
                 f"The prompt set {name} has a prompt of {len(prompt):,} characters, {prompt[:40]!r}...; "
                 f"at most {MAX_PROMPT_CHARACTERS:,} are taken."
             )
-        if not (math.isfinite(weight) and weight > 0):
-            raise BadPrompts(f"The weight of the prompt {prompt[:40]!r} is {weight}; it must be above 0.")
+        if not 0 < weight <= MAX_WEIGHT:  # neither is NaN
+            raise BadPrompts(f"The weight of the prompt {prompt[:40]!r} is {weight}; it must be above 0, and at most 1e9.")

@@ -134,6 +134,7 @@ def test_a_weight_is_how_often_a_prompt_is_drawn() -> None:
         ([str(number) for number in range(MAX_PROMPTS + 1)], "has 10,001 prompts; at most 10,000"),
         ({"a cat": 0.0}, "weight of the prompt 'a cat' is 0.0"),
         ({"a cat": float("nan")}, "weight of the prompt 'a cat' is nan"),
+        ({"a cat": 1e308, "a dog": 1e308}, "it must be above 0, and at most 1e9"),
         ({"a cat": float("inf")}, "is inf; it must be above 0"),
     ],
 )
