@@ -11,9 +11,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -130,8 +131,8 @@ def export_folder(groups: list[Group], votes: Votes, out: Path) -> None:
 def _write(storage: Storage, groups: list[Group], votes: Votes, making: Path) -> None:
     (making / IMAGES).mkdir(parents=True)
     write_durably(making / PROMPTS, json.dumps([group.prompt for group in groups]).encode())
-    for name, found in votes.items():
-        write_durably(making / VOTES / f"{_file_name(name)}.json", numbers.to_json(found))
+    for name, found in zip(file_names(votes), votes.values(), strict=True):
+        write_durably(making / VOTES / f"{name}.json", numbers.to_json(found))
     stored = [(str(storage.trajectory(group.trajectory_key or "")), group.trajectory_sha256) for group in groups]
     with told.status(f"Writing {SAMPLES}"):
         list(_lines("export", {"samples": str(making / SAMPLES), "trajectories": stored}, "Nothing was written."))
@@ -143,5 +144,11 @@ def _write(storage: Storage, groups: list[Group], votes: Votes, making: Path) ->
         folder.open_image(path).save(making / IMAGES / f"{number:05}.png")
 
 
-def _file_name(name: str) -> str:
-    return name.replace("/", "_").replace("\0", "_").lstrip(".") or "_"
+def file_names(people: Iterable[str]) -> list[str]:
+    """Each person's, without its ending; two whose names differ by what no file name takes get two files."""
+    given: list[str] = []
+    for person in people:
+        name = person.replace("/", "_").replace("\0", "_").lstrip(".") or "_"
+        tries = (name if number == 1 else f"{name} {number}" for number in count(1))
+        given.append(next(tried for tried in tries if tried not in given))
+    return given

@@ -119,7 +119,7 @@ def _vote_files(path: Path, votes: Path | None) -> list[Path]:
     folder = votes or (path / VOTES if (path / VOTES).is_dir() else path)
     if not folder.is_dir():
         raise Invalid(f"{folder} is no folder. Name the one with a JSON file an annotator. {NOTHING}")
-    return sorted(file for file in folder.glob("*.json") if file.name != PROMPTS)
+    return sorted(file for file in folder.glob("*.json") if not file.samefile(path / PROMPTS))
 
 
 def _votes(path: Path, groups: int, images: int) -> Numbers:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from server.cli_published import file_names
 from server.domain.published.folder import read_folder
 from server.errors import Invalid
 from tests import factories
@@ -39,6 +40,15 @@ def test_votes_may_lie_beside_the_prompts_or_elsewhere_or_nowhere(folder: Path, 
     assert read_folder(folder, tmp_path / "votes").votes.keys() == {"Alice"}
     (tmp_path / "votes" / "Alice.json").rename(folder / "Bob.json")
     assert read_folder(folder).votes.keys() == {"Bob"}
+
+
+def test_somebody_called_prompt_keeps_their_votes(folder: Path) -> None:
+    (folder / "json" / "Alice.json").rename(folder / "json" / "prompt.json")
+    assert read_folder(folder).votes == {"prompt": [[1, 0, 0], [0.5, 0, -1]]}
+
+
+def test_everybody_gets_a_file_of_their_own() -> None:
+    assert file_names(["a/b", "a_b", "Alice", ".", "_"]) == ["a_b", "a_b 2", "Alice", "_", "_ 2"]
 
 
 def put(name: str, text: str) -> Callable[[Path], object]:
