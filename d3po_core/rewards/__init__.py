@@ -6,7 +6,7 @@ Importing this package loads no torch and no numpy; a reward's own code is impor
 from importlib import import_module
 from typing import Any
 
-from d3po_core.rewards.base import Reward, Scorer, stored_image
+from d3po_core.rewards.base import MAX_SCORE, Reward, Scorer, stored_image
 from d3po_core.rewards.outcomes import rated
 from d3po_core.rewards.params import ChosenReward, NoParams, RewardParams
 from d3po_core.rewards.registry import KNOWN, PLUG_INS, is_light, load_reward, names, validated
@@ -15,6 +15,7 @@ _MEASURES = ("colourfulness", "compressibility", "jpeg_kilobytes")
 
 __all__ = [
     "KNOWN",
+    "MAX_SCORE",
     "PLUG_INS",
     "ChosenReward",
     "NoParams",

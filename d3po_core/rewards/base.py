@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from PIL import Image
 
 from d3po_core.errors import BadImage, BadParams, BadReward, CoreError
 
+MAX_SCORE = 1e100
+"""Sums of so large scores, and of their squares, are still numbers."""
 Scorer = Callable[[list[Image.Image], list[str]], Sequence[float]]
 """A batch of images and their prompts -> one number an image, higher is better. A tensor or an array of [N] will do."""
 
@@ -40,7 +43,9 @@ class Reward:
 
     def _batch(self, images: list[Image.Image], prompts: list[str]) -> list[float]:
         try:
-            answer = self.scorer(images, prompts)
+            answer: Any = self.scorer(images, prompts)
+            if isinstance(answer, Iterator):  # it may fail on its way, or never end
+                answer = list(islice(answer, len(images) + 1))
         except CoreError:
             raise
         except Exception as error:
@@ -64,9 +69,10 @@ def _finite(name: str, position: int, value: Any) -> float:
         number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= MAX_SCORE:  # neither is NaN
         raise BadReward(
-            f"The reward {name} answered {_shown(value)} for image {position} of its batch; scores are finite numbers."
+            f"The reward {name} answered {_shown(value)} for image {position} of its batch; scores are finite numbers, at most "
+            "1e100 in size."
         )
     return number
 

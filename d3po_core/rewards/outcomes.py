@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from d3po_core.errors import BadReward
 from d3po_core.preferences import Preference
+from d3po_core.rewards.base import MAX_SCORE
 
 
 def rated(scores: Sequence[Sequence[float]], weights: Sequence[float] | None = None) -> Preference:
@@ -21,7 +21,7 @@ def rated(scores: Sequence[Sequence[float]], weights: Sequence[float] | None = N
     if len(scores) != len(weights):
         raise BadReward(f"There are {len(scores)} rewards and {len(weights)} weights.")
     sums = [sum(w * s for w, s in zip(weights, image, strict=True)) for image in images]
-    if not all(map(math.isfinite, sums)):
+    if not all(abs(number) <= MAX_SCORE for number in sums):
         raise BadReward(f"The weighted sums of the scores are {sums}; they are too large to compare. Use smaller weights.")
     return Preference("rated", ratings=[(number,) for number in sums])
 

@@ -10,10 +10,12 @@ from uuid import UUID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic.config import JsonDict
 
+from d3po_core.rewards import MAX_SCORE
 from server.errors import Invalid
 from server.models import Outcome, Task
 
 MAX_RATINGS = 16
+Rating = Annotated[FiniteFloat, Field(ge=-MAX_SCORE, le=MAX_SCORE)]
 MAX_FLAGS = 20
 MAX_FLAG_CHARACTERS = 40
 EXAMPLE: JsonDict = {
@@ -45,7 +47,7 @@ class Ballot(BaseModel):
     outcome: Literal["best", "ranking", "rated", "tie", "all_bad", "skip"]
     best_image_id: str | None = Field(default=None, description="With outcome best: the image that beats the others.")
     ranking: list[str] | None = Field(default=None, max_length=64, description="With outcome ranking: all image ids, best first.")
-    ratings: dict[str, Annotated[list[FiniteFloat], Field(min_length=1, max_length=MAX_RATINGS)]] | None = Field(
+    ratings: dict[str, Annotated[list[Rating], Field(min_length=1, max_length=MAX_RATINGS)]] | None = Field(
         default=None,
         description="With outcome rated: for every image as many numbers, higher is better, such as 1 for good and 0 for bad. "
         "One image beats another if it is at least as good by each number and better by one.",

@@ -162,7 +162,7 @@ def test_a_scorer_that_fails_in_the_middle_fails_the_round_with_its_reason_and_a
     state, message = ended(round_)
     assert state == State.FAILED
     assert message == (
-        "The reward helpful answered nan for image 1 of its batch; scores are finite numbers. "
+        "The reward helpful answered nan for image 1 of its batch; scores are finite numbers, at most 1e100 in size. "
         "3 of 9 images are scored and kept, with the votes that follow. Retry runs the rest."
     )
     [landed] = votes()

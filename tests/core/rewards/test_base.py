@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def test_lists_arrays_and_tensors_are_read_as_floats(answer: Any) -> None:
         ([1.0, math.nan], "taste answered nan for image 1"),
         ([math.inf, 1.0], "taste answered inf for image 0"),
         (torch.tensor([math.nan, 1.0]), r"taste answered tensor\(nan\) for image 0"),
+        ([1.0, -1e101], "taste answered -1e[+]101 for image 1 .* at most 1e100 in size"),
         ([1.0], "taste answered 1 scores for 2 images"),
         ([1.0, 2.0, 3.0], "taste answered 3 scores for 2 images"),
         ([], "taste answered 0 scores for 2 images"),
@@ -81,6 +83,15 @@ def failing(error: Exception) -> Reward:
 def test_a_scorer_that_fails_is_named_with_its_reason() -> None:
     with pytest.raises(BadReward, match="The reward taste failed on 1 images: ZeroDivisionError: by zero"):
         failing(ZeroDivisionError("by zero")).score(blank(1), ["a"])
+
+
+def test_a_generator_is_read_as_far_as_there_are_images_and_may_fail_on_its_way() -> None:
+    assert answering(iter([1, 2.5])).score(blank(2), ["a", "b"]) == [1.0, 2.5]
+    with pytest.raises(BadReward, match="answered 3 scores for 2 images"):
+        answering(count()).score(blank(2), ["a", "b"])
+
+    with pytest.raises(BadReward, match="The reward taste failed on 2 images: ZeroDivisionError"):
+        answering(1 / number for number in (1, 0)).score(blank(2), ["a", "b"])
 
 
 def test_what_a_scorer_has_to_say_itself_is_left_alone() -> None:
