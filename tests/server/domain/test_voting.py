@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -304,11 +302,6 @@ class TestVoting:
     def test_half_a_ballot_is_refused(self, session: Session, project: Project, alice: User, values: Any, sentence: str) -> None:
         with pytest.raises(Invalid, match=sentence):
             voting.cast_vote(session, alice, factories.task(project).id, Ballot(vote_id=str(uuid.uuid4()), **values))
-
-    @pytest.mark.parametrize("number", [math.nan, math.inf, 1e101, -1e308])
-    def test_a_rating_is_a_number_that_can_be_added_up(self, number: float) -> None:
-        with pytest.raises(ValidationError):
-            rated({"x": [number]})
 
     def test_ratings_are_kept_and_must_be_of_all_images(self, session: Session, project: Project, alice: User) -> None:
         task = factories.task(project)
