@@ -109,6 +109,7 @@ def use(session: Session, project: Project, checkpoint: Checkpoint | None) -> No
 
 
 def _refuse_within_auto(session: Session, project_id: str) -> None:
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update())  # as whoever requests a round does
     active = (Round.kind == "auto", Round.state.in_((State.QUEUED, State.RUNNING)))
     number = session.scalar(select(Round.number).where(Round.project_id == project_id, *active))
     if number is not None:

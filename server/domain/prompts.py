@@ -70,7 +70,12 @@ def in_text(content: bytes, source: str) -> dict[str, float]:
 
 def to_text(prompts: Mapping[str, float]) -> str:
     """What `in_text` reads."""
-    return "\n".join(prompt if weight == 1 else f"{prompt}\t{weight:g}" for prompt, weight in prompts.items())
+    return "\n".join(prompt if weight == 1 else f"{prompt}\t{_shortest(weight)}" for prompt, weight in prompts.items())
+
+
+def _shortest(weight: float) -> str:
+    """3 and not 3.0, and every digit where there are many."""
+    return f"{weight:g}" if float(f"{weight:g}") == weight else repr(weight)
 
 
 def set_of(project: Project, name: str | None = None) -> sets.PromptSet:

@@ -80,8 +80,8 @@ def test_only_operators_change_prompts(session: Session, project: Project) -> No
 
 
 def test_a_text_and_back() -> None:
-    weights = prompts.in_text(b"a cat\na dog\t2.5\r\n\n", "list")
-    assert weights == {"a cat": 1, "a dog": 2.5}
+    weights = prompts.in_text(b"a cat\na dog\t2.5\r\na town\t0.123456789\n\n", "list")
+    assert weights == {"a cat": 1, "a dog": 2.5, "a town": 0.123456789}
     assert prompts.in_text(prompts.to_text(weights).encode(), "list") == weights
 
 
