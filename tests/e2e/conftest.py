@@ -109,3 +109,12 @@ def visitor(chromium: Browser, address: str, session: Session) -> Iterator[Any]:
     for each in opened:
         each.context.close()
     assert [fault for each in opened for fault in each.faults] == []
+
+
+def until(page: Page, condition: str) -> None:
+    """Waits for a JavaScript condition. (The browser's own waiting needs eval, which the pages forbid.)"""
+    for _ in range(200):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"The page never came to {condition}.")

@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from server.settings import DEMO_WEIGHTS
 from tests.databases import missing
+from tests.e2e.conftest import until
 from tests.stack import Up, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(600)]
@@ -28,8 +29,9 @@ def up(tmp_path: Path) -> Iterator[Up]:
 
 
 def wait_for_group(page: Page) -> str:
-    """The prompt of the group on screen, once its images are painted."""
+    """The prompt of the group on screen, once all its images are painted: a press before that is no vote."""
     expect(page.locator(".measured .pick img").first).to_be_visible(timeout=DRAWING_MS)
+    until(page, "[...document.querySelectorAll('.pick img')].every((image) => image.complete && image.naturalWidth)")
     return page.locator("#prompt").inner_text()
 
 

@@ -119,4 +119,7 @@ def test_stats(client: TestClient, project: Project, operator: dict[str, str]) -
     factories.vote(factories.task(project), factories.annotator(project, name="Alice"))
     factories.commit()
     found = client.get(f"/api/v1/projects/{project.id}/stats", headers=operator).json()
-    assert (found["usable"]["pairs"], found["annotators"]) == (2, [{"name": "Alice", "votes": 1, "median_seconds": None}])
+    assert (found["usable"]["pairs"], found["annotators"]) == (
+        2,
+        [{"name": "Alice", "votes": 1, "median_seconds": None, "machine": False}],
+    )
