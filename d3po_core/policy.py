@@ -57,6 +57,8 @@ class LoraPolicy:
         self, denoiser: Denoiser, params: TrainingParams, parent: Path | None = None, reference: Path | None = None
     ) -> None:
         denoiser.use_adapter(parent)
+        if REFERENCE in getattr(denoiser.module, "peft_config", {}):  # an earlier round's; it would be trained, and saved
+            denoiser.module.delete_adapters(REFERENCE)
         self.denoiser, self.start = denoiser, denoiser.policy
         alpha = params.lora_alpha or params.lora_rank
         if parent is None:
@@ -77,8 +79,6 @@ class LoraPolicy:
         self._parameters = [p for p in denoiser.module.parameters() if p.requires_grad]
         self._has_reference = reference is not None
         if reference is not None:
-            if REFERENCE in denoiser.module.peft_config:  # an earlier round's
-                denoiser.module.delete_adapters(REFERENCE)
             denoiser.load_lora(reference, REFERENCE)
             self._switch_to(ADAPTER)
 

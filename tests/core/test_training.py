@@ -160,6 +160,29 @@ def test_a_killed_round_continues_to_bitwise_equal_weights(
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_killed_third_round_of_one_process_continues_in_another(
+    denoiser: Denoiser, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the second round compared with is on the network still when the third begins, and is none of its weights."""
+    monkeypatch.setattr(round_state, "SAVE_EVERY_SECONDS", -1)
+    monkeypatch.setattr(round_state, "LARGEST_SHARE", math.inf)
+
+    def kill(update: int, total: int, values: dict[str, float]) -> None:
+        raise Killed
+
+    newest: Path | None = None
+    for number in range(2):
+        group = store(next(sample_groups(denoiser, PROMPTS, SAMPLING)), tmp_path, PAIRS[0])
+        train_round(denoiser, [group], TRAINING, tmp_path / f"c{number}", newest)
+        newest = tmp_path / f"c{number}"
+    group = store(next(sample_groups(denoiser, PROMPTS, SAMPLING)), tmp_path, PAIRS[0])
+    with pytest.raises(Killed):
+        train_round(denoiser, [group], TRAINING, tmp_path / "c2", newest, observe=kill)
+    train_round(load_denoiser(tiny_model), [group], TRAINING, tmp_path / "c2", newest)
+    train_round(denoiser, [group], TRAINING, tmp_path / "undisturbed", newest)
+    assert (tmp_path / "c2" / WEIGHTS).read_bytes() == (tmp_path / "undisturbed" / WEIGHTS).read_bytes()
+
+
 def test_without_a_saved_state_a_killed_round_starts_over(
     denoiser: Denoiser, trained: Path, sampled: Sampled, tmp_path: Path
 ) -> None:
