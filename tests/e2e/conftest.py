@@ -6,12 +6,12 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -118,3 +118,10 @@ def until(page: Page, condition: str) -> None:
             return
         page.wait_for_timeout(50)
     raise AssertionError(f"The page never came to {condition}.")
+
+
+def intercept(page: Page, pattern: str, handler: Callable[[Route], object]) -> None:
+    """`page.route` of a page that is open already: right after that alone, a request may still go past it."""
+    page.route("**/api/is-intercepted", lambda route: route.fulfill(body="yes"))
+    until(page, "fetch('/api/is-intercepted').then((answer) => answer.text()).then((text) => text === 'yes')")
+    page.route(pattern, handler)

@@ -14,7 +14,7 @@ from server.db import read_scope
 from server.models import Lease, Outcome, Project, User, Vote, now
 from server.storage import Storage
 from tests import factories
-from tests.e2e.conftest import make_task, until
+from tests.e2e.conftest import intercept, make_task, until
 
 pytestmark = pytest.mark.browser
 
@@ -88,7 +88,7 @@ def test_the_next_group_is_painted_without_waiting_for_the_server(
     page = visitor(bob).open(path)
     prompts = [loaded(page)]
     held_ahead(page)
-    page.route("**/api/**", lambda route: None)  # from here on nothing is answered
+    intercept(page, "**/api/**", lambda route: None)  # from here on nothing is answered
 
     for _ in range(3):
         complete = page.evaluate(
@@ -288,7 +288,7 @@ def test_votes_survive_a_lost_network_and_a_reload(tasks: dict[str, Any], path: 
     loaded(page)
     held_ahead(page)
     down = re.compile(r"/api/v1/(tasks|votes|projects)/")
-    page.route(down, lambda route: route.abort())
+    intercept(page, down, lambda route: route.abort())
     page.keyboard.press("1")
     loaded(page)
     page.keyboard.press("2")
@@ -319,7 +319,7 @@ def test_a_vote_whose_answer_was_lost_is_sent_again_and_stored_once(
         else:
             route.continue_()
 
-    page.route("**/votes", lose_first_answer)
+    intercept(page, "**/votes", lose_first_answer)
     page.keyboard.press("1")
 
     until(page, "Object.keys(localStorage).every((key) => !key.startsWith('d3po.outbox'))")
@@ -331,7 +331,7 @@ def test_a_refused_vote_is_a_sentence_and_is_not_thrown_away(tasks: dict[str, An
     page = visitor(bob).open(path)
     loaded(page)
     refusal = '{"error": "conflict", "detail": "The moon is in the way."}'
-    page.route("**/votes", lambda route: route.fulfill(status=409, content_type="application/json", body=refusal))
+    intercept(page, "**/votes", lambda route: route.fulfill(status=409, content_type="application/json", body=refusal))
     page.keyboard.press("1")
     expect(page.locator("#notices")).to_contain_text("A vote was not accepted: The moon is in the way.")
 
@@ -379,7 +379,7 @@ def test_votes_wait_for_a_reload_when_somebody_signed_in_again_elsewhere(
 def test_a_page_that_somebody_else_answers_with_is_no_answer(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:
     page = visitor(bob).open(path)
     loaded(page)
-    page.route("**/api/**", lambda route: route.fulfill(status=200, content_type="text/html", body="<h1>Hotel Wi-Fi</h1>"))
+    intercept(page, "**/api/**", lambda route: route.fulfill(status=200, content_type="text/html", body="<h1>Hotel Wi-Fi</h1>"))
 
     page.keyboard.press("1")
 
@@ -395,7 +395,7 @@ def test_a_connection_that_says_nothing_is_given_up_and_told(tasks: dict[str, An
     )
     page = window.open(path)
     loaded(page)
-    page.route("**/votes", lambda route: None)  # a black hole: neither an answer nor an end
+    intercept(page, "**/votes", lambda route: None)  # a black hole: neither an answer nor an end
 
     page.keyboard.press("1")
 
