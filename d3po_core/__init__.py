@@ -3,8 +3,12 @@
 Names are imported on first use, so that torch-free modules (params, preferences, prompts, errors) stay torch-free.
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Nothing is told to anybody: ONNX Runtime, which diffusers imports wherever it is installed, reports to its maker otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _EXPORTS = {
     "SamplingParams": "params",

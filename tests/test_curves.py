@@ -82,6 +82,7 @@ def test_what_is_missing_is_told() -> None:
     assert collect(setting, grid, tuned)["missing"][:2] == [f"{grid['rwr'][0].name} tuning", "d3po seed 1"]
 
 
+@pytest.mark.heavy
 def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> None:
     denoiser, config = load_denoiser(WEIGHTS), Config("d3po", (("learning_rate", 0.1),))
     cut, whole = (Setting("compressibility", 1, 3, 2, epochs=n, held_out=2) for n in (1, 2))
@@ -94,6 +95,7 @@ def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert first == told
 
 
+@pytest.mark.heavy
 def test_all_methods_run_and_a_second_call_trains_nothing(tmp_path: Path) -> None:
     def call() -> dict[str, Any]:
         curves.main("colourfulness", tmp_path, jobs=1, only_report=False, tiny=True)

@@ -79,6 +79,7 @@ def test_a_draw_is_half_a_win_and_differences_are_taken_comparison_by_comparison
     assert reliability.mean_with_interval([1, 0, 1, 0])["mean"] == 0.5
 
 
+@pytest.mark.heavy
 def test_the_benchmark_of_reliability_goes_on_where_it_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reliability, "ARMS", ("clean", "reliability"))
     first = reliability.run(reliability.QUICK, tmp_path)

@@ -45,7 +45,11 @@ def free_port() -> int:
 SCORES = [[3.0, 8.0, -1.0], [5.0, 2.0, 4.5]]
 
 
-@pytest.mark.parametrize(("algorithm", "after"), [("d3po", 1), ("d3po", 5), ("d3po", 8), ("ddpo", 5), ("dpok", 5)])
+HEAVY = pytest.mark.heavy
+MORE_KILLS = [pytest.param(*case, marks=HEAVY) for case in (("d3po", 1), ("d3po", 8), ("ddpo", 5), ("dpok", 5))]
+
+
+@pytest.mark.parametrize(("algorithm", "after"), [("d3po", 5), *MORE_KILLS])
 def test_a_killed_process_is_continued_to_the_weights_of_an_undisturbed_one(
     denoiser: Denoiser, tiny_model: Path, sampled: Sampled, tmp_path: Path, algorithm: str, after: int
 ) -> None:
@@ -67,7 +71,13 @@ TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL needs 
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "device"), [("d3po", "cpu"), pytest.param("d3po", "cuda", marks=TWO_GPUS), ("ddpo", "cpu"), ("dpok", "cpu")]
+    ("algorithm", "device"),
+    [
+        ("d3po", "cpu"),
+        pytest.param("d3po", "cuda", marks=TWO_GPUS),
+        pytest.param("ddpo", "cpu", marks=HEAVY),
+        pytest.param("dpok", "cpu", marks=HEAVY),
+    ],
 )
 def test_two_processes_have_the_gradient_of_one_and_end_bit_equal(
     denoiser: Denoiser,

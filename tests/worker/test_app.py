@@ -29,7 +29,7 @@ def job(session: Session) -> Job:
 
 def open_databases() -> list[str]:
     found = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    return [path for path in found if ".db" in path]
+    return [path for path in found if path.startswith(str(db.get_engine().url.database))]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="This system does not show a process's open files in /proc.")

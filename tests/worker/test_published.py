@@ -122,6 +122,7 @@ def test_d3po_trains_from_what_was_imported(d3po: D3po, folder: Path, session: S
     assert abs(values["log_ratio_mean"]) < FLOAT32_TOLERANCE
 
 
+@pytest.mark.heavy
 def test_a_killed_import_goes_on_and_left_no_row(
     d3po: D3po, folder: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
