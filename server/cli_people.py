@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from server import db
 from server.cli_rounds import ProjectName, find_project, first_admin
-from server.domain import people
+from server.domain import invitations, people
 from server.errors import Conflict, Invalid
 from server.models import User
 
@@ -74,12 +74,12 @@ def revoke(name: str) -> None:
 def invite(project: ProjectName = None, role: Annotated[str, typer.Option(help="operator or annotator.")] = "annotator") -> None:
     """Print a link path that lets one person join the project, once and within a week."""
     with db.session_scope() as session:
-        secret = people.invite(session, first_admin(session), find_project(session, project), role)
+        secret = invitations.invite(session, first_admin(session), find_project(session, project), role)
     print(f"/join/{secret}")
 
 
 @app.command("invitations")
-def invitations(project: ProjectName = None) -> None:
+def list_invitations(project: ProjectName = None) -> None:
     """List the invitations that somebody could still use: id, role, who made it, and when it ends."""
     with db.read_scope() as session:
         for one in _open(session, project):
@@ -90,12 +90,12 @@ def invitations(project: ProjectName = None) -> None:
 def withdraw(invitation_id: str) -> None:
     """Make an invitation useless, by the id that `d3po user invitations` shows."""
     with db.session_scope() as session:
-        people.withdraw_invitation(session, first_admin(session), invitation_id)
+        invitations.withdraw(session, first_admin(session), invitation_id)
     _say("The invitation is withdrawn.")
 
 
-def _open(session: Session, project: str | None) -> list[people.Invitation]:
-    return people.open_invitations(session, first_admin(session), find_project(session, project))
+def _open(session: Session, project: str | None) -> list[invitations.Invitation]:
+    return invitations.list_open(session, first_admin(session), find_project(session, project))
 
 
 def _refuse_revoked(user: User) -> None:

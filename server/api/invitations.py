@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from server.api.shapes import After, InvitationOut, Limit, NewInvitationOut, Page
 from server.deps import CurrentUser, DbSession
-from server.domain import people, projects
+from server.domain import invitations, projects
 
 router = APIRouter(tags=["people"])
 
@@ -25,7 +25,7 @@ def list_all(
 ) -> Page[InvitationOut]:
     """Those that somebody could still use, newest first. The links themselves were shown once."""
     project = projects.open_for(session, user, project_id, "operator")
-    found = [one for one in people.open_invitations(session, user, project) if after is None or one.id < after]
+    found = [one for one in invitations.list_open(session, user, project) if after is None or one.id < after]
     following = found[limit - 1].id if len(found) > limit else None
     return Page(items=[InvitationOut.model_validate(one) for one in found[:limit]], next=following)
 
@@ -34,11 +34,11 @@ def list_all(
 def invite(project_id: str, body: NewInvitation, request: Request, session: DbSession, user: CurrentUser) -> NewInvitationOut:
     """A link that lets one person join, once and within a week. It is shown only in this answer."""
     project = projects.open_for(session, user, project_id, "operator")
-    secret = people.invite(session, user, project, body.role)
+    secret = invitations.invite(session, user, project, body.role)
     return NewInvitationOut(link=f"{request.base_url}join/{secret}")
 
 
 @router.post("/invitations/{invitation_id}/withdraw", status_code=204)
 def withdraw(invitation_id: str, session: DbSession, user: CurrentUser) -> None:
     """The link stops working; whoever joined by one stays."""
-    people.withdraw_invitation(session, user, invitation_id)
+    invitations.withdraw(session, user, invitation_id)

@@ -94,9 +94,20 @@ def promote(session: Session, by: User, checkpoint_id: str) -> Checkpoint:
     return checkpoint
 
 
-def put_in_use(session: Session, round_: Round) -> None:
-    """What a training round that is done made is what the next sample round uses."""
-    session.execute(update(Checkpoint).where(Checkpoint.round_id == round_.id).values(promoted_at=now()))
+def put_in_use(session: Session, round_: Round) -> Checkpoint | None:
+    """What a training round that is done made is what the next sample round uses, provided that its parent was until now: whoever
+    chose another policy meanwhile had the last word, but for an auto round, which decides. Returns what was left unused."""
+    made = session.scalar(select(Checkpoint).where(Checkpoint.round_id == round_.id))
+    if made is None:
+        return None
+    policy = current(session, session.get_one(Project, made.project_id))
+    if policy is made:
+        return None
+    if round_.auto_id is None and made.parent_id != (policy.id if policy else None):
+        return made
+    made.promoted_at = now()
+    session.flush()
+    return None
 
 
 def use(session: Session, project: Project, checkpoint: Checkpoint | None) -> None:

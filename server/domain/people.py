@@ -1,11 +1,10 @@
-"""Who people are, how they get in, and what they may do."""
+"""Who people are, how they sign in, and what they may do."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
 from secrets import token_urlsafe
 from typing import Literal
@@ -20,20 +19,8 @@ from server.models import Credential, Membership, Project, User, name_key, now
 Role = Literal["admin", "operator", "annotator"]
 RANK: dict[str | None, int] = {None: 0, "annotator": 1, "operator": 2, "admin": 3}
 SESSION_LASTS = timedelta(days=30)
-INVITATION_LASTS = timedelta(days=7)
 SIGN_IN_LASTS = timedelta(minutes=15)
 UNSEEN = {"Cc", "Cf", "Cs", "Co"}  # Unicode categories of what a reader cannot see in a name
-
-
-@dataclass(frozen=True)
-class Invitation:
-    """A link that nobody has used yet."""
-
-    id: str
-    role: str
-    by: str
-    created_at: datetime
-    expires_at: datetime | None
 
 
 def create_user(session: Session, name: str, is_admin: bool = False, password_hash: str | None = None) -> User:
@@ -163,92 +150,6 @@ def use_sign_in_link(session: Session, secret: str) -> User:
         raise Gone("This sign-in link was used already or is too old. Ask for a new one, or sign in with your password.")
     credential.used_at = now()
     return _present(session, credential, "This person has no access any more.")
-
-
-def invite(session: Session, by: User, project: Project, role: str) -> str:
-    """The secret of a link that lets one person join the project, while `by` may invite."""
-    if role not in ("operator", "annotator"):
-        raise Invalid("People are invited as operator or annotator.")
-    refuse_machine(by)
-    require(session, by, project, "operator")
-    audit.record(session, by, "invite", project.id, role=role)
-    return secrets.issue(session, "invitation", lasts=INVITATION_LASTS, project_id=project.id, role=role, created_by=by.id)
-
-
-def open_invitations(session: Session, by: User, project: Project) -> list[Invitation]:
-    """Those that somebody could still use, newest first. The links themselves were shown once."""
-    require(session, by, project, "operator")
-    query = select(Credential, User).join(User, User.id == Credential.created_by).where(*_open_invitation())
-    rows = session.execute(query.where(Credential.project_id == project.id).order_by(Credential.id.desc())).tuples()
-    return [
-        Invitation(made.id, made.role or "", inviter.name, made.created_at, made.expires_at)
-        for made, inviter in rows
-        if _may_invite(session, inviter, project)
-    ]
-
-
-def withdraw_invitation(session: Session, by: User, invitation_id: str) -> Credential:
-    """The link stops working; whoever joined by one stays."""
-    made = session.scalar(select(Credential).where(*_open_invitation(), Credential.id == invitation_id).with_for_update())
-    if made is None or made.project_id is None:
-        raise NotFound("There is no such open invitation; it was used, withdrawn, or is too old.")
-    require(session, by, session.get_one(Project, made.project_id), "operator")
-    made.revoked_at = now()
-    audit.record(session, by, "withdraw invitation", made.id)
-    return made
-
-
-def _open_invitation() -> tuple[ColumnElement[bool], ...]:
-    unused = (Credential.kind == "invitation", Credential.used_at.is_(None), Credential.revoked_at.is_(None))
-    return *unused, Credential.expires_at > now()
-
-
-def find_invitation(session: Session, secret: str, *, lock: bool = False) -> Credential:
-    """Gone unless it is unused and its maker may still invite."""
-    credential = secrets.find(session, "invitation", secret, lock=lock)
-    if credential is None or credential.used_at is not None:
-        raise Gone("This invitation was used already, withdrawn, or is too old. Ask the person who sent it for a new one.")
-    inviter = session.get(User, credential.created_by or "")
-    project = session.get_one(Project, get_project_id(credential))
-    if inviter is None or not _may_invite(session, inviter, project):
-        raise Gone("Whoever made this invitation may not invite people any more. Ask an operator of the project for a new one.")
-    return credential
-
-
-def _may_invite(session: Session, inviter: User, project: Project) -> bool:
-    return inviter.revoked_at is None and RANK[role_in(session, inviter, project)] >= RANK["operator"]
-
-
-def accept_invitation(session: Session, secret: str, name: str, password_hash: str) -> User:
-    """A new person, member of the project that invited them."""
-    credential = find_invitation(session, secret, lock=True)
-    user = create_user(session, name, password_hash=password_hash)
-    _join(session, credential, user)
-    return user
-
-
-def join(session: Session, secret: str, user: User) -> str:
-    """Somebody who is known joins one more project, or rises in it; returns the project's id."""
-    refuse_machine(user)
-    credential = find_invitation(session, secret, lock=True)
-    held = role_in(session, user, session.get_one(Project, get_project_id(credential)))
-    if RANK[held] >= RANK[credential.role]:
-        raise Conflict(f"You are {held} in this project already, and the invitation is left for somebody else.")
-    return _join(session, credential, user)
-
-
-def _join(session: Session, credential: Credential, user: User) -> str:
-    project_id = get_project_id(credential)
-    credential.used_at, credential.user_id = now(), user.id
-    add_member(session, project_id, user, credential.role or "annotator")
-    audit.record(session, user, "join", project_id, role=credential.role)
-    return project_id
-
-
-def get_project_id(invitation: Credential) -> str:
-    if invitation.project_id is None:
-        raise Gone("This invitation leads to no project. Ask for a new one.")
-    return invitation.project_id
 
 
 def add_member(session: Session, project_id: str, user: User, role: str) -> None:

@@ -130,7 +130,7 @@ def _move(session: Session, round_: Round, states: Sequence[State], **values: An
 def settle(session: Session, round_: Round, stopped_by: User | None = None) -> None:
     """Derives the round's state from its jobs. Two workers that finish together settle one after the other.
 
-    What a training round that is done made comes into use; an auto round goes on with its next step.
+    What a training round that is done made comes into use, if its parent still is; an auto round goes on with its next step.
     """
     session.flush()
     _hold(session, round_)
@@ -150,8 +150,10 @@ def settle(session: Session, round_: Round, stopped_by: User | None = None) -> N
     elif stopped_by is not None:
         round_.message = f"Cancelled by {stopped_by.name}. {_kept(session, round_)} Retry runs the rest."
     session.flush()
-    if round_.state == State.DONE:
-        checkpoints.put_in_use(session, round_)
+    if round_.state == State.DONE and (unused := checkpoints.put_in_use(session, round_)):
+        round_.message = (
+            f"Checkpoint {unused.number} is kept but not in use: another policy than its parent is by now. Promote it to use it."
+        )
     auto.follow(session, round_)
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, RedirectResponse
 from sqlalchemy import select
 
-from server.domain import people, projects, stats
+from server.domain import invitations, people, projects, stats
 from server.models import Project, User
 from server.pages.visit import Visit, Visiting
 
@@ -34,13 +34,13 @@ def index(project_id: str, visit: Visiting) -> HTMLResponse:
 def invite(project_id: str, visit: Visiting, role: Annotated[str, Form()]) -> HTMLResponse:
     """The page itself carries the link: nothing else ever shows it."""
     project = projects.open_for(visit.session, visit.user, project_id, "operator")
-    secret = people.invite(visit.session, visit.user, project, role)
+    secret = invitations.invite(visit.session, visit.user, project, role)
     return _page(visit, project, invitation=f"{visit.request.base_url}join/{secret}")
 
 
 @router.post("/invitations/{invitation_id}/withdraw")
 def withdraw(project_id: str, invitation_id: str, visit: Visiting) -> RedirectResponse:
-    people.withdraw_invitation(visit.session, visit.user, invitation_id)
+    invitations.withdraw(visit.session, visit.user, invitation_id)
     return RedirectResponse(f"/p/{project_id}/people", status_code=303)
 
 
@@ -67,7 +67,7 @@ def _page(visit: Visit, project: Project, invitation: str = "", sign_in: str = "
     rows = [_person(user, role, voted) for user, role in (members | admins).values()]
     return visit.page(
         "people.html", project, section="people", people=rows, invitation=invitation, sign_in=sign_in, link_of=link_of,
-        invitations=people.open_invitations(visit.session, visit.user, project),
+        invitations=invitations.list_open(visit.session, visit.user, project),
     )  # fmt: skip
 
 

@@ -230,11 +230,33 @@ def test_a_group_with_a_missing_image_is_only_skipped(tasks: dict[str, Any], pat
     page.keyboard.press("1")
     page.keyboard.press("0")
     expect(page.locator("#prompt")).to_have_text(prompt)
+    expect(page.locator("#notices")).to_contain_text("Not every image of this group is here yet, so nothing was sent.")
 
     page.keyboard.press("s")
 
     [vote] = wait_for_votes(page, 1)
     assert vote.outcome == Outcome.SKIP
+    expect(page.locator("#notices")).to_be_empty()
+
+
+def test_an_answer_before_every_image_is_there_is_told_until_they_are(
+    tasks: dict[str, Any], path: str, bob: User, visitor: Any
+) -> None:
+    window = visitor(bob)
+    held: list[Route] = []
+    window.page.route("**/images/**", lambda route: held.append(route) if len(held) < 1 else route.continue_())
+    page = window.page
+    page.goto(window.address + path, wait_until="commit")  # an image that does not come holds up the rest of the loading
+    until(page, "document.querySelectorAll('.measured .pick img').length > 0")
+    page.keyboard.press("1")
+    expect(page.locator("#notices")).to_contain_text("Answer once they are, or skip.")
+
+    held[0].continue_()
+
+    loaded(page)
+    expect(page.locator("#notices")).to_be_empty()
+    page.keyboard.press("1")
+    wait_for_votes(page, 1)
 
 
 def test_two_tabs_of_one_person_hold_different_tasks(tasks: dict[str, Any], path: str, bob: User, visitor: Any) -> None:

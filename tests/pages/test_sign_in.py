@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from server.db import read_scope, session_scope
-from server.domain import passwords, people
+from server.domain import invitations, passwords, people
 from server.models import Membership, Project, User
 from tests.pages.conftest import Browse, Browser
 
@@ -89,7 +89,7 @@ def test_nobody_waits_for_a_hash(
 ) -> None:
     """SQLite has one writer: a sign-in, a new member and a new password must not be it while they hash."""
     people.set_password(session, alice, "hash")
-    secret = people.invite(session, alice, project, "annotator")
+    secret = invitations.invite(session, alice, project, "annotator")
     stranger, guest, member = browse(None), browse(None), browse(alice)
     monkeypatch.setattr(passwords, "_argon2", BusyHasher())
     open_form(stranger, "/sign-in")
@@ -141,7 +141,7 @@ def test_signing_out_ends_the_session(bob: User, browse: Browse) -> None:
 
 
 def test_an_invitation_makes_a_member(project: Project, alice: User, browse: Browse, session: Session) -> None:
-    secret = people.invite(session, alice, project, "annotator")
+    secret = invitations.invite(session, alice, project, "annotator")
     browser = browse(None)
     assert "Join Emoji" in open_form(browser, f"/join/{secret}")
 
@@ -159,7 +159,7 @@ def test_an_invitation_makes_a_member(project: Project, alice: User, browse: Bro
 def test_whoever_is_signed_in_joins_as_themselves(
     project: Project, alice: User, charlie: User, browse: Browse, session: Session
 ) -> None:
-    secret = people.invite(session, alice, project, "annotator")
+    secret = invitations.invite(session, alice, project, "annotator")
     browser = browse(charlie)
     assert "Join as Charlie" in open_form(browser, f"/join/{secret}")
 
@@ -177,7 +177,7 @@ def test_whoever_is_signed_in_joins_as_themselves(
 def test_a_refused_name_or_password_leaves_the_invitation_open(
     name: str, password: str, sentence: str, project: Project, alice: User, bob: User, browse: Browse, session: Session
 ) -> None:
-    secret = people.invite(session, alice, project, "annotator")
+    secret = invitations.invite(session, alice, project, "annotator")
     browser = browse(None)
     open_form(browser, f"/join/{secret}")
 

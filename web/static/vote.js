@@ -81,16 +81,22 @@ const modeOf = (task) => (task?.mode === "ranking" && task.images.length === 2 ?
 const isPicked = (task) => ["best", "pairwise"].includes(modeOf(task));
 
 function pick(imageId) {
-  if (!ahead.current.ready) return;
+  if (!isSeen()) return;
   if (modeOf(ahead.current) === "good_bad") return marks.toggle(imageId);
   if (isPicked(ahead.current)) return cast("best", { best_image_id: imageId });
   const order = ranking.place(imageId);
   if (order) cast("ranking", { ranking: order });
 }
 
-// Whoever has not seen every image can only skip.
+// Whoever has not seen every image can only skip, and is told so.
+function isSeen() {
+  const task = ahead.current;
+  if (task && !task.ready) notice("early", "Not every image of this group is here yet, so nothing was sent. Answer once they are, or skip.");
+  return Boolean(task?.ready);
+}
+
 function answer(outcome) {
-  if (!ahead.current?.ready && !(ahead.current && outcome === "skip")) return;
+  if (outcome === "skip" ? !ahead.current : !isSeen()) return;
   if (modeOf(ahead.current) !== "good_bad" || outcome === "skip") return cast(outcome, {});
   if (outcome !== "tie") cast("rated", { ratings: marks.read(outcome !== "rated") });
 }
@@ -139,6 +145,7 @@ function show() {
   shownAt = "";
   stage.show(task);
   if (task) ballot.dataset.mode = modeOf(task);
+  notice("early", "");
   flags.toggle(false);
   flags.write(task?.flags);
   if (modeOf(task) === "ranking") ranking.clear();
@@ -153,7 +160,10 @@ function show() {
 // The clock of a vote starts when every image is there to be seen.
 function arrived(task) {
   if (!task || task !== stage.task) return;
-  if (task.ready) shownAt ||= new Date().toISOString();
+  if (task.ready) {
+    shownAt ||= new Date().toISOString();
+    notice("early", "");
+  }
   stage.mark(task.missing);
 }
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from server.domain import people
+from server.domain import invitations, people
 from server.errors import Conflict, Denied, Gone, Invalid, NotFound, NotSignedIn
 from server.models import Audit, Credential, Project
 from tests import factories
@@ -79,66 +79,66 @@ def test_a_sign_in_link_works_once(session: Session) -> None:
 class TestInvitations:
     @on_both_databases
     def test_an_invited_person_joins_with_the_role(self, session: Session, project: Project) -> None:
-        secret = people.invite(session, factories.operator(project), project, "annotator")
-        carol = people.accept_invitation(session, secret, "Carol", HASH)
+        secret = invitations.invite(session, factories.operator(project), project, "annotator")
+        carol = invitations.accept(session, secret, "Carol", HASH)
         assert people.role_in(session, carol, project) == "annotator"
         assert carol.password_hash == HASH
         with pytest.raises(Gone, match="used already"):
-            people.accept_invitation(session, secret, "Dave", HASH)
+            invitations.accept(session, secret, "Dave", HASH)
 
     def test_a_refused_name_leaves_the_invitation_open(self, session: Session, project: Project) -> None:
-        secret = people.invite(session, factories.operator(project, name="Alice"), project, "annotator")
+        secret = invitations.invite(session, factories.operator(project, name="Alice"), project, "annotator")
         with pytest.raises(Conflict):
-            people.accept_invitation(session, secret, "Alice", HASH)
-        assert people.accept_invitation(session, secret, "Carol", HASH).name == "Carol"
+            invitations.accept(session, secret, "Alice", HASH)
+        assert invitations.accept(session, secret, "Carol", HASH).name == "Carol"
 
     def test_annotators_do_not_invite_and_nobody_invites_admins(self, session: Session, project: Project) -> None:
         with pytest.raises(Denied, match="needs the role operator"):
-            people.invite(session, factories.annotator(project), project, "annotator")
+            invitations.invite(session, factories.annotator(project), project, "annotator")
         with pytest.raises(Invalid, match="operator or annotator"):
-            people.invite(session, factories.admin(), project, "admin")
+            invitations.invite(session, factories.admin(), project, "admin")
 
     def test_they_are_listed_until_used_or_withdrawn(self, session: Session, project: Project) -> None:
         alice = factories.operator(project, name="Alice")
-        used, withdrawn, left = (people.invite(session, alice, project, "annotator") for _ in range(3))
-        people.accept_invitation(session, used, "Carol", HASH)
-        people.withdraw_invitation(session, alice, people.find_invitation(session, withdrawn).id)
-        [one] = people.open_invitations(session, alice, project)
-        assert (one.id, one.role, one.by) == (people.find_invitation(session, left).id, "annotator", "Alice")
+        used, withdrawn, left = (invitations.invite(session, alice, project, "annotator") for _ in range(3))
+        invitations.accept(session, used, "Carol", HASH)
+        invitations.withdraw(session, alice, invitations.find(session, withdrawn).id)
+        [one] = invitations.list_open(session, alice, project)
+        assert (one.id, one.role, one.by) == (invitations.find(session, left).id, "annotator", "Alice")
         with pytest.raises(Gone, match="withdrawn"):
-            people.find_invitation(session, withdrawn)
+            invitations.find(session, withdrawn)
         with pytest.raises(NotFound, match="no such open invitation"):
-            people.withdraw_invitation(session, alice, one.id[::-1])
+            invitations.withdraw(session, alice, one.id[::-1])
         with pytest.raises(Denied, match="needs the role operator"):
-            people.withdraw_invitation(session, factories.annotator(project), one.id)
+            invitations.withdraw(session, factories.annotator(project), one.id)
 
     def test_whoever_is_revoked_does_not_come_back_by_an_invitation_of_their_own(
         self, session: Session, project: Project
     ) -> None:
         admin, bob = factories.admin(), factories.operator(project, name="Bob")
-        secret = people.invite(session, bob, project, "operator")
+        secret = invitations.invite(session, bob, project, "operator")
         people.revoke(session, admin, bob)
         with pytest.raises(Gone):
-            people.accept_invitation(session, secret, "Bob again", HASH)
-        assert people.open_invitations(session, admin, project) == []
+            invitations.accept(session, secret, "Bob again", HASH)
+        assert invitations.list_open(session, admin, project) == []
 
     def test_an_invitation_is_worth_what_its_maker_may(self, session: Session, project: Project) -> None:
         bob = factories.operator(project)
-        secret = people.invite(session, bob, project, "operator")
+        secret = invitations.invite(session, bob, project, "operator")
         people.add_member(session, project.id, bob, "annotator")
         with pytest.raises(Gone, match="may not invite people any more"):
-            people.accept_invitation(session, secret, "Carol", HASH)
+            invitations.accept(session, secret, "Carol", HASH)
 
     @on_both_databases
     def test_somebody_who_is_known_joins_one_more_project(self, session: Session, project: Project) -> None:
         carol = factories.annotator(factories.project())
         boss = factories.operator(project)
-        people.join(session, people.invite(session, boss, project, "annotator"), carol)
+        invitations.join(session, invitations.invite(session, boss, project, "annotator"), carol)
         assert people.role_in(session, carol, project) == "annotator"
-        again = people.invite(session, boss, project, "annotator")
+        again = invitations.invite(session, boss, project, "annotator")
         with pytest.raises(Conflict, match="annotator in this project already"):
-            people.join(session, again, carol)
-        assert people.join(session, people.invite(session, boss, project, "operator"), carol) == project.id
+            invitations.join(session, again, carol)
+        assert invitations.join(session, invitations.invite(session, boss, project, "operator"), carol) == project.id
         assert people.role_in(session, carol, project) == "operator"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -23,8 +25,8 @@ def project(session: Session) -> Project:
     return factories.project(mode="best", votes_per_task=2)
 
 
-def claim_on(project: Project, kind: str) -> Claim:
-    job = factories.job(factories.round_(project, kind, state=State.QUEUED))
+def claim_on(project: Project, kind: str, **values: Any) -> Claim:
+    job = factories.job(factories.round_(project, kind, state=State.QUEUED, **values))
     factories.commit()
     with db.session_scope() as session:
         claim = jobs.claim(session, job.id, "here:1")
@@ -120,7 +122,7 @@ def test_a_checkpoint_is_numbered_and_recorded_once(project: Project) -> None:
 
 def test_a_checkpoint_comes_into_use_when_its_round_is_done(project: Project) -> None:
     parent = factories.checkpoint(project)
-    claim = claim_on(project, "training")
+    claim = claim_on(project, "training", checkpoint_id=parent.id)
     with db.session_scope() as session:
         made = recording.record_checkpoint(session, claim, "r/1", {})
         assert checkpoints.current(session, project).id == parent.id
@@ -128,6 +130,22 @@ def test_a_checkpoint_comes_into_use_when_its_round_is_done(project: Project) ->
         jobs.finish(session, claim)
     with db.read_scope() as session:
         assert checkpoints.current(session, project).id == made.id
+
+
+def test_a_checkpoint_whose_parent_was_replaced_meanwhile_is_kept_unused_and_told(project: Project) -> None:
+    parent = factories.checkpoint(project)
+    claim = claim_on(project, "training", checkpoint_id=parent.id)
+    promoted = factories.checkpoint(project)
+    factories.commit()
+    with db.session_scope() as session:
+        made = recording.record_checkpoint(session, claim, "r/1", {})
+    with db.session_scope() as session:
+        jobs.finish(session, claim)
+    with db.read_scope() as session:
+        assert checkpoints.current(session, project).id == promoted.id
+        round_ = session.get_one(Round, claim.round_id)
+        told = f"Checkpoint {made.number} is kept but not in use: another policy than its parent is by now. Promote it to use it."
+        assert (round_.state, round_.message) == (State.DONE, told)
 
 
 def test_a_round_that_broke_after_its_training_leaves_the_checkpoint_unused(project: Project) -> None:

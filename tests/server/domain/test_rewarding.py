@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from d3po_core.rewards import ChosenReward, RewardParams
-from server.domain import people, rounds
+from server.domain import invitations, people, rounds
 from server.errors import Conflict, Denied, Invalid, NotFound, NotSignedIn
 from server.models import Job, Membership, Project, Round, Task, User
 from server.settings import get_settings
@@ -198,8 +198,8 @@ def test_nothing_lets_a_machine_sign_in(session: Session, project: Project, boss
         lambda: people.new_sign_in_link(session, machine),
         lambda: people.make_sign_in_link(session, boss_of_all, machine),
         lambda: people.set_password(session, machine, "hash"),
-        lambda: people.invite(session, machine, project, "annotator"),
-        lambda: people.join(session, people.invite(session, boss, project, "operator"), machine),
+        lambda: invitations.invite(session, machine, project, "annotator"),
+        lambda: invitations.join(session, invitations.invite(session, boss, project, "operator"), machine),
     )
     for way in ways:
         with pytest.raises(Conflict, match=r"colourfulness is a machine annotator.*nothing lets it sign in"):
