@@ -19,7 +19,7 @@ demo: setup ## run everything on this machine: pick images in a browser, train, 
 test: setup lint ## set up and run all tests (heavier proof has its own targets)
 	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadgroup -m "not heavy"
 
-test-heavy: setup ## the tests that take long: compiled networks, what benchmarks count, the GPU benchmark in small
+test-heavy: setup ## the tests that take long: compiled networks, benchmarks in small, more processes and kills
 	@OMP_NUM_THREADS=1 $(python) -m pytest -m heavy
 
 lint: setup ## ruff and mypy

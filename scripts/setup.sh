@@ -21,5 +21,5 @@ echo "Installing the locked packages"
 $install -r requirements.lock
 $install --no-deps --no-build-isolation -e .
 # Compiled here instead of by pip: on all cores. Templates among the packages' files that are no Python are none of our business.
-.venv/bin/python -m compileall -qq -j 0 .venv/lib >/dev/null || true
+.venv/bin/python -W ignore -m compileall -qq -j 0 .venv/lib >/dev/null || true
 echo "$stamp" > .venv/stamp

@@ -95,15 +95,17 @@ def promote(session: Session, by: User, checkpoint_id: str) -> Checkpoint:
 
 
 def put_in_use(session: Session, round_: Round) -> Checkpoint | None:
-    """What a training round that is done made is what the next sample round uses, provided that its parent was until now: whoever
-    chose another policy meanwhile had the last word, but for an auto round, which decides. Returns what was left unused."""
+    """What a training round that is done made is what the next sample round uses, provided that its parent still is: a policy
+    that somebody chose meanwhile stays in use. Returns what was left unused."""
     made = session.scalar(select(Checkpoint).where(Checkpoint.round_id == round_.id))
     if made is None:
         return None
+    if round_.auto_id is None:  # nobody can choose while an auto round is at work, which is locked before its project
+        _hold_project(session, made.project_id)
     policy = current(session, session.get_one(Project, made.project_id))
     if policy is made:
         return None
-    if round_.auto_id is None and made.parent_id != (policy.id if policy else None):
+    if made.parent_id != (policy.id if policy else None):
         return made
     made.promoted_at = now()
     session.flush()
@@ -119,8 +121,13 @@ def use(session: Session, project: Project, checkpoint: Checkpoint | None) -> No
     session.flush()
 
 
+def _hold_project(session: Session, project_id: str) -> None:
+    """Locks it, as whoever requests a round does."""
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
+
+
 def _refuse_within_auto(session: Session, project_id: str) -> None:
-    session.execute(select(Project.id).where(Project.id == project_id).with_for_update())  # as whoever requests a round does
+    _hold_project(session, project_id)
     active = (Round.kind == "auto", Round.state.in_((State.QUEUED, State.RUNNING)))
     number = session.scalar(select(Round.number).where(Round.project_id == project_id, *active))
     if number is not None:

@@ -98,7 +98,7 @@ def checkpoint_of(session: Session, round_id: str) -> Checkpoint | None:
 
 
 def record_checkpoint(session: Session, claim: Claim, key: str, manifest: dict[str, Any]) -> Checkpoint:
-    """Add the round's checkpoint; the end of the round puts it into use. One recorded before is returned. Raises LostClaim."""
+    """Add the round's checkpoint; put_in_use follows at the round's end. One recorded before is returned. Raises LostClaim."""
     require_claim(session, claim)
     known = checkpoint_of(session, claim.round_id)
     if known is not None:

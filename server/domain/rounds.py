@@ -152,7 +152,8 @@ def settle(session: Session, round_: Round, stopped_by: User | None = None) -> N
     session.flush()
     if round_.state == State.DONE and (unused := checkpoints.put_in_use(session, round_)):
         round_.message = (
-            f"Checkpoint {unused.number} is kept but not in use: another policy than its parent is by now. Promote it to use it."
+            f"Checkpoint {unused.number} was kept but not put into use: by then its parent was not the policy in use any more. "
+            "It can be promoted."
         )
     auto.follow(session, round_)
 

@@ -67,13 +67,14 @@ def promote(project_id: str, visit: Visiting, checkpoint_id: Annotated[str, Form
 
 
 def _changing(session: Session, project: Project, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The checkpoint is there before its pictures: its round draws them, and then puts it into use."""
+    """The checkpoint is there before its pictures: its round draws them, and then puts it into use if its parent still is."""
     training, current = session.get_one(Round, checkpoint.round_id), checkpoints.current(session, project)
     gallery = checkpoints.gallery(session, checkpoint)
     return {
         "checkpoint": checkpoint, "gallery": gallery, "blurred": blurring.in_gallery(session, project, gallery),
         "expected": expectation(project, checkpoint.manifest.get("groups", 0)),
         "drawing": training.state in (State.QUEUED, State.RUNNING),
+        "follows": checkpoint.parent_id == (current.id if current else None),
         "parent": session.get(Checkpoint, checkpoint.parent_id) if checkpoint.parent_id else None,
         "in_use": current is not None and current.id == checkpoint.id,
     }  # fmt: skip

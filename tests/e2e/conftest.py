@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -120,7 +121,7 @@ def until(page: Page, condition: str) -> None:
     raise AssertionError(f"The page never came to {condition}.")
 
 
-def intercept(page: Page, pattern: str, handler: Callable[[Route], object]) -> None:
+def intercept(page: Page, pattern: str | re.Pattern[str], handler: Callable[[Route], object]) -> None:
     """`page.route` of a page that is open already: right after that alone, a request may still go past it."""
     page.route("**/api/is-intercepted", lambda route: route.fulfill(body="yes"))
     until(page, "fetch('/api/is-intercepted').then((answer) => answer.text()).then((text) => text === 'yes')")

@@ -44,7 +44,7 @@ def test_a_cancelled_training_stops_within_seconds(up: Up, api: httpx.Client, pr
 
 
 def test_a_killed_training_process_is_started_again(up: Up, api: httpx.Client, project_id: str, votes: int) -> None:
-    round_id = begun_training(api, project_id, epochs=3)
+    round_id = begun_training(api, project_id, epochs=10)
     launcher = up.find("accelerate", "worker.train")
     assert launcher is not None
     for process in [*launcher.children(recursive=True), launcher]:

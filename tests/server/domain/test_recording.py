@@ -144,8 +144,8 @@ def test_a_checkpoint_whose_parent_was_replaced_meanwhile_is_kept_unused_and_tol
     with db.read_scope() as session:
         assert checkpoints.current(session, project).id == promoted.id
         round_ = session.get_one(Round, claim.round_id)
-        told = f"Checkpoint {made.number} is kept but not in use: another policy than its parent is by now. Promote it to use it."
-        assert (round_.state, round_.message) == (State.DONE, told)
+        told = f"Checkpoint {made.number} was kept but not put into use: by then its parent was not the policy in use any more. "
+        assert (round_.state, round_.message) == (State.DONE, f"{told}It can be promoted.")
 
 
 def test_a_round_that_broke_after_its_training_leaves_the_checkpoint_unused(project: Project) -> None:

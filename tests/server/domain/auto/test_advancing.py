@@ -217,6 +217,22 @@ def test_what_was_measured_is_read_between_rounds_only(session: Session, stage: 
     assert not [statement for statement in statements if "scores" in statement]
 
 
+def test_what_it_trained_stays_unused_where_somebody_chose_another_policy_while_it_was_stopped(
+    session: Session, stage: Stage
+) -> None:
+    row = stage.begin()
+    for _ in ("evaluation", "sample", "reward"):
+        stage.end()
+    rounds.cancel(session, stage.by, row)
+    other = factories.checkpoint(stage.project, number=7)
+    rounds.retry(session, stage.by, row)
+    stage.end()
+    assert checkpoints.current(session, stage.project) is other
+    stage.end()
+    assert row.state == State.FAILED
+    assert "Checkpoint 7 is in use by now" in row.message
+
+
 def test_it_does_not_go_on_with_a_policy_that_somebody_put_into_use_while_it_was_stopped(session: Session, stage: Stage) -> None:
     row = stage.begin()
     stage.end()
