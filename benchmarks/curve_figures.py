@@ -68,6 +68,15 @@ def cells(result: dict[str, Any], method: str) -> list[str]:
     ]
 
 
+def controls(result: dict[str, Any]) -> str:
+    """A line for each configuration that was not chosen and went through the seeds too."""
+    return "\n".join(
+        f"{name}, not chosen: rise {between(told['gain'])}, retrieval {percent(told['retrieval'])}, ahead of "
+        + ", ".join(f"{NAMES[method]} by {between(found)}" for method, found in told["ahead_of"].items())
+        for name, told in result["controls"].items()
+    )
+
+
 def between(value: dict[str, float]) -> str:
     return f"{value['mean']:+.3g} [{value['low']:+.3g}, {value['high']:+.3g}]"
 

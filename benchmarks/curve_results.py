@@ -79,6 +79,7 @@ def collect(setting: Setting, configs: Mapping[str, Sequence[Config]], runs: Run
         "best": {m: {**asdict(best[m]), "changes": dict(best[m].changes)} for m in best},
         "curves": curves,
         "d3po_ahead_of": {m: ahead(setting, done["d3po"], done[m], common) for m in METHODS[1:] if any(common)},
+        "controls": {c.name: control(setting, rows, done) for c, rows in controls(setting, best, runs).items()},
         "runs": {m: {str(s): [brief(row, rows[0]) for row in rows] for s, rows in done[m].items()} for m in done},
         "tuning": {m: [trial(c, rows, c == best.get(m)) for c, rows in tuned[m].items()] for m in METHODS},
     }
@@ -125,6 +126,21 @@ def ahead(setting: Setting, ours: Any, theirs: Any, common: Sequence[Sequence[in
         **rounded(interval(np.array(differences))),
         "by_seed": [round(fmean(one), 4) for one in differences],
     }
+
+
+def controls(setting: Setting, best: Mapping[str, Config], runs: Runs) -> dict[Config, dict[int, Sequence[Row]]]:
+    """Configurations that the rule did not choose and that went through every seed all the same."""
+    ended = {(c, seed): rows for (c, seed), rows in runs.items() if seed in setting.seeds and len(rows) > setting.epochs}
+    through = [c for c in dict.fromkeys(c for c, _ in ended) if all((c, seed) in ended for seed in setting.seeds)]
+    return {c: {seed: ended[c, seed] for seed in setting.seeds} for c in through if c not in best.values()}
+
+
+def control(setting: Setting, runs: Mapping[int, Sequence[Row]], done: Any) -> dict[str, Any]:
+    """Its last epoch, and by how much its reward is above that of each method's chosen configuration."""
+    last = [list(setting.seeds) if epoch == setting.epochs else [] for epoch in range(setting.epochs + 1)]
+    whole = [m for m in METHODS if all(len(done.get(m, {}).get(seed, ())) > setting.epochs for seed in setting.seeds)]
+    end = point(setting, runs, setting.seeds, setting.epochs)
+    return end | {"ahead_of": {m: ahead(setting, runs, done[m], last) for m in whole}}
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

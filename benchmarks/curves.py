@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.curve_figures import draw, table
+from benchmarks.curve_figures import controls, draw, table
 from benchmarks.curve_results import METHODS, chosen, collect
 from benchmarks.curve_runs import Config, Row, Setting, folder_of, rows_in, run_one
 from d3po_core.demo_model import WEIGHTS
@@ -92,8 +92,8 @@ def runner(setting: Setting, out: Path, jobs: int) -> Iterator[Callable[[Sequenc
         yield do
 
 
-def run(setting: Setting, configs: dict[str, list[Config]], out: Path, jobs: int) -> None:
-    """All runs of an objective: the tuning ones, then each method's best on every seed, the methods side by side."""
+def run(setting: Setting, configs: dict[str, list[Config]], out: Path, jobs: int, also: Sequence[str] = ()) -> None:
+    """All of an objective: the tuning runs, then each method's best on every seed, the methods side by side; then controls."""
     out.mkdir(parents=True, exist_ok=True)
     check_setting(setting, out / "setting.json")
     with runner(setting, out, jobs) as do:
@@ -103,6 +103,15 @@ def run(setting: Setting, configs: dict[str, list[Config]], out: Path, jobs: int
         rows = do(tuning)
         best = {method: chosen({c: rows[c, setting.tuning_seed] for c in configs[method]}) for method in METHODS}
         do([(best[method], seed) for seed in setting.seeds for method in METHODS])
+        do(
+            [
+                (config, seed)
+                for seed in setting.seeds
+                for choices in configs.values()
+                for config in choices
+                if config.name in also
+            ]
+        )
 
 
 def check_setting(setting: Setting, path: Path) -> None:
@@ -123,6 +132,9 @@ def main(
     objective: Annotated[str, typer.Option(help="compressibility, incompressibility or colourfulness.")] = "compressibility",
     out: Annotated[Path, typer.Option(help="Where runs, curves.json and the figures are kept.")] = Path("build/curves"),
     jobs: Annotated[int, typer.Option(min=1, help="Runs at once, each on one thread.")] = 2,
+    also: Annotated[
+        list[str] | None, typer.Option(help="A configuration to compare too, though not chosen: d3po-0.2-uniform.")
+    ] = None,
     only_report: Annotated[bool, typer.Option("--report", help="Run nothing; report what is there.")] = False,
     tiny: Annotated[bool, typer.Option("--quick", help="Half a minute's check that it runs; its numbers mean nothing.")] = False,
 ) -> None:
@@ -132,8 +144,10 @@ def main(
     setting, configs = Setting(objective), grid(objective)
     if tiny:
         out, (setting, configs) = out / "quick", quick(setting, configs)
+    if unknown := set(also or ()) - {config.name for choices in configs.values() for config in choices}:
+        raise typer.BadParameter(f"The grid has no {', '.join(sorted(unknown))}.")
     if not only_report:
-        run(setting, configs, out / objective, jobs)
+        run(setting, configs, out / objective, jobs, also or ())
     result = collect(setting, configs, found(setting, configs, out / objective))
     path = out / "curves.json"
     results = json.loads(path.read_text()) if path.exists() else {}
@@ -141,6 +155,7 @@ def main(
     if result["curves"]:
         draw(result, out / f"curves-{objective}.svg")
         print(table(result))
+        print(controls(result))
     print(f"missing: {', '.join(result['missing']) or 'nothing'}")
 
 

@@ -82,6 +82,22 @@ def test_what_is_missing_is_told() -> None:
     assert collect(setting, grid, tuned)["missing"][:2] == [f"{grid['rwr'][0].name} tuning", "d3po seed 1"]
 
 
+def test_a_setting_that_was_not_chosen_is_compared_where_it_went_through_the_seeds_too() -> None:
+    setting, grid = Setting("compressibility", epochs=2, tuning_epochs=1), curves.grid("compressibility")
+
+    def run(seed: int, *rewards: float) -> list[dict[str, Any]]:
+        items = len(setting.held_out_items(seed))
+        return [row | {"rewards": row["rewards"] * items} for row in rows(*((reward, 0.8) for reward in rewards))]
+
+    tuned = {(config, 0): run(0, 0, 9 if config == grid[method][0] else 1) for method in METHODS for config in grid[method]}
+    compared = {(grid[method][0], seed): run(seed, 0, 1, 2) for method in METHODS for seed in setting.seeds}
+    other = {(grid["d3po"][1], seed): run(seed, 0, 1, 5) for seed in setting.seeds}
+    assert collect(setting, grid, tuned | compared)["controls"] == {}
+    [(name, found)] = collect(setting, grid, tuned | compared | other)["controls"].items()
+    assert (name, found["gain"]["mean"]) == (grid["d3po"][1].name, 5)
+    assert {method: told["by_seed"] for method, told in found["ahead_of"].items()} == {method: [3, 3, 3] for method in METHODS}
+
+
 @pytest.mark.heavy
 def test_a_run_that_was_cut_ends_as_one_that_was_not(tmp_path: Path) -> None:
     denoiser, config = load_denoiser(WEIGHTS), Config("d3po", (("learning_rate", 0.1),))
