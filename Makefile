@@ -17,7 +17,7 @@ demo: setup ## run everything on this machine: pick images in a browser, train, 
 	@exec .venv/bin/d3po up --data-dir $(DATA) --port $(PORT)
 
 test: setup lint ## set up and run all tests (heavier proof has its own targets)
-	@OMP_NUM_THREADS=1 $(python) -m pytest -n 2 --dist loadgroup -m "not heavy"
+	@OMP_NUM_THREADS=1 $(python) -m pytest -n 3 --dist loadgroup -m "not heavy"
 
 test-heavy: setup ## the tests that take long: compiled networks, benchmarks in small, more processes and kills
 	@OMP_NUM_THREADS=1 $(python) -m pytest -m heavy
@@ -40,7 +40,7 @@ demo-model: setup ## train the embedded model again (hours on a CPU; resumable)
 	@$(python) -m d3po_core.demo_model
 
 lock: ## write requirements.lock from what .venv holds now
-	@.venv/bin/python -m pip freeze --all --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' -e 's/^bitsandbytes.*/&; sys_platform == "linux" and platform_machine == "x86_64"/' | grep -v -i '^d3po\|^pip=' > requirements.lock
+	@.venv/bin/python -m pip freeze --all --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' | grep -v -i '^d3po\|^pip=' > requirements.lock
 
 clean: ## remove .venv and caches; data is kept
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -222,7 +222,7 @@ EIGHT_BIT: dict[str, Any] = {"optimizer": "adamw_8bit", "weights": "full", "lear
 
 
 def test_eight_bit_adam_trains_as_adam_does(denoiser: Denoiser, sampled: Sampled, tmp_path: Path) -> None:
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes has no wheel for this platform in the lock file")
+    pytest.importorskip("bitsandbytes", reason="not in the lock file, as it slows every start: pip install 'd3po[eight-bit]'")
     params = TRAINING.model_copy(update=EIGHT_BIT)
     start = {name: value.clone() for name, value in denoiser.module.state_dict().items()}
     groups = sampled.stored
@@ -242,7 +242,7 @@ def test_eight_bit_adam_trains_as_adam_does(denoiser: Denoiser, sampled: Sampled
 def test_a_round_of_eight_bit_adam_is_continued_bit_by_bit(
     denoiser: Denoiser, sampled: Sampled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("bitsandbytes", reason="bitsandbytes has no wheel for this platform in the lock file")
+    pytest.importorskip("bitsandbytes", reason="not in the lock file, as it slows every start: pip install 'd3po[eight-bit]'")
     monkeypatch.setattr(round_state, "SAVE_EVERY_SECONDS", -1)
     monkeypatch.setattr(round_state, "LARGEST_SHARE", math.inf)
     whole, _ = train(denoiser, sampled, tmp_path / "whole", **EIGHT_BIT)

@@ -24,6 +24,7 @@ def launched_by(api: httpx.Client, project_id: str, auto_id: str) -> list[dict[s
     return [row for row in reversed(found) if row["auto_id"] == auto_id]
 
 
+@pytest.mark.heavy
 def test_an_epoch_with_a_worker_that_is_killed_while_it_trains(up: Up, api: httpx.Client, project_id: str) -> None:
     auto_id = answer(api.post(f"/projects/{project_id}/reward-rounds", json=BODY))["id"]
     eventually(lambda: up.find("worker.train"))

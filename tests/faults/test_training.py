@@ -43,6 +43,7 @@ def test_a_cancelled_training_stops_within_seconds(up: Up, api: httpx.Client, pr
     assert made_by(api, project_id, round_id) == 0
 
 
+@pytest.mark.heavy
 def test_a_killed_training_process_is_started_again(up: Up, api: httpx.Client, project_id: str, votes: int) -> None:
     round_id = begun_training(api, project_id, epochs=10)
     launcher = up.find("accelerate", "worker.train")

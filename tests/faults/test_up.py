@@ -20,6 +20,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
+@pytest.mark.heavy
 def test_from_the_first_start_to_the_second(tmp_path: Path, tiny_model: Path) -> None:
     data_dir = tmp_path / "a folder"
     with running(data_dir, tiny_model) as up:

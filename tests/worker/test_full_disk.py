@@ -63,6 +63,7 @@ def test_a_sample_round(disk: Disk, sample_round: Round, alice: User, storage: S
         assert_whole(storage, group)
 
 
+@pytest.mark.heavy
 def test_a_training_round(
     disk: Disk, training_round: Round, alice: User, project: Project, storage: Storage, settings: Settings
 ) -> None:

@@ -102,6 +102,7 @@ def test_there_and_back_value_for_value(d3po: D3po, folder: Path, tmp_path: Path
     assert (status, told.startswith(f"There is already {tmp_path / 'back'}.")) == (1, True)
 
 
+@pytest.mark.heavy
 def test_d3po_trains_from_what_was_imported(d3po: D3po, folder: Path, session: Session, tiny_model: Path) -> None:
     status, project_id, told = import_(d3po, folder)
     assert status == 0, told
