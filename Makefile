@@ -5,7 +5,7 @@ python = .venv/bin/python
 DATA ?= data
 PORT ?= 8000
 
-.PHONY: help setup demo test test-heavy lint loop curves reliability demo-model lock clean
+.PHONY: help setup demo test pytest test-heavy lint loop curves reliability demo-model lock clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,10 @@ setup: ## make .venv from the lock file (quick when nothing changed)
 demo: setup ## run everything on this machine: pick images in a browser, train, see a better model
 	@exec .venv/bin/d3po up --data-dir $(DATA) --port $(PORT)
 
-test: setup lint ## set up and run all tests (heavier proof has its own targets)
+test: setup ## set up, then lint and all tests side by side (heavier proof has its own targets)
+	@$(MAKE) --no-print-directory -j 2 lint pytest
+
+pytest: setup
 	@OMP_NUM_THREADS=1 $(python) -m pytest -n 3 --dist loadgroup -m "not heavy"
 
 test-heavy: setup ## the tests that take long: compiled networks, benchmarks in small, more processes and kills

@@ -68,6 +68,7 @@ def test_a_training_round_end_to_end(training_round: Round) -> None:
     assert not any((storage().root / "scratch").iterdir())
 
 
+@pytest.mark.heavy
 def test_a_round_weighed_by_reliability_keeps_whom_it_took_for_how_reliable(
     training_round: Round, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from server.domain import people
 from tests import factories
 
-EXAMPLES = 12
+EXAMPLES = 8
 
 
 @pytest.fixture
