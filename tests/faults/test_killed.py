@@ -63,6 +63,7 @@ def test_a_frozen_worker_that_wakes_up_after_its_job_went_to_another(
     assert vote_on_everything(api, project_id) >= 7
 
 
+@pytest.mark.heavy
 def test_a_broker_that_lost_everything(up: Up, api: httpx.Client, slow_round: dict[str, Any]) -> None:
     midway(api, slow_round["id"])
     broker = up.find("valkey-server")

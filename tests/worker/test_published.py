@@ -89,6 +89,7 @@ def votes_in(folder: Path) -> dict[str, Any]:
     return {path.stem: json.loads(path.read_text()) for path in (folder / "json").iterdir()}
 
 
+@pytest.mark.heavy
 def test_there_and_back_value_for_value(d3po: D3po, folder: Path, tmp_path: Path) -> None:
     factories.user(name="Bob")
     factories.commit()
