@@ -43,7 +43,7 @@ demo-model: setup ## train the embedded model again (hours on a CPU; resumable)
 	@$(python) -m d3po_core.demo_model
 
 lock: ## write requirements.lock from what .venv holds now
-	@.venv/bin/python -m pip freeze --all --exclude-editable | sed -e 's/+[a-z0-9.]*$$//' | grep -v -i '^d3po\|^pip=' > requirements.lock
+	@.venv/bin/python -m pip freeze --all --exclude-editable | sed 's/+[a-z0-9.]*$$//' | grep -v -i '^d3po\|^pip=' > requirements.lock
 
 clean: ## remove .venv and caches; data is kept
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -103,15 +103,8 @@ def run(setting: Setting, configs: dict[str, list[Config]], out: Path, jobs: int
         rows = do(tuning)
         best = {method: chosen({c: rows[c, setting.tuning_seed] for c in configs[method]}) for method in METHODS}
         do([(best[method], seed) for seed in setting.seeds for method in METHODS])
-        do(
-            [
-                (config, seed)
-                for seed in setting.seeds
-                for choices in configs.values()
-                for config in choices
-                if config.name in also
-            ]
-        )
+        asked_for = [config for choices in configs.values() for config in choices if config.name in also]
+        do([(config, seed) for seed in setting.seeds for config in asked_for])
 
 
 def check_setting(setting: Setting, path: Path) -> None:

@@ -20,6 +20,6 @@ fi
 echo "Installing the locked packages"
 $install -r requirements.lock
 $install --no-deps --no-build-isolation -e .
-# Compiled here instead of by pip: on all cores. Templates among the packages' files that are no Python are none of our business.
+# Compiled here instead of by pip, on all cores. Some packages hold templates that are no Python; those are passed over.
 .venv/bin/python -W ignore -m compileall -qq -j 0 .venv/lib >/dev/null || true
 echo "$stamp" > .venv/stamp

@@ -26,6 +26,7 @@ from tests import factories
 from tests.databases import missing
 
 COLOURS = ["red", "green", "blue", "orange", "purple", "teal"]
+ALL_PAINTED = "[...document.querySelectorAll('.pick img')].every((image) => image.complete && image.naturalWidth)"
 expect.set_options(timeout=10_000)
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from server.settings import DEMO_WEIGHTS
 from tests.databases import missing
-from tests.e2e.conftest import until
+from tests.e2e.conftest import ALL_PAINTED, until
 from tests.stack import Up, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.stack, pytest.mark.timeout(600)]
@@ -31,7 +31,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
 def wait_for_group(page: Page) -> str:
     """The prompt of the group on screen, once all its images are painted: a press before that is no vote."""
     expect(page.locator(".measured .pick img").first).to_be_visible(timeout=DRAWING_MS)
-    until(page, "[...document.querySelectorAll('.pick img')].every((image) => image.complete && image.naturalWidth)")
+    until(page, ALL_PAINTED)
     return page.locator("#prompt").inner_text()
 
 

@@ -14,7 +14,7 @@ from server.db import read_scope
 from server.models import Lease, Outcome, Project, User, Vote, now
 from server.storage import Storage
 from tests import factories
-from tests.e2e.conftest import intercept, make_task, until
+from tests.e2e.conftest import ALL_PAINTED, intercept, make_task, until
 
 pytestmark = pytest.mark.browser
 
@@ -52,7 +52,7 @@ def wait_for_votes(page: Page, count: int) -> list[Vote]:
 def loaded(page: Page) -> str:
     """The prompt on screen, once all images of its group are painted."""
     until(page, "document.querySelectorAll('.measured .pick img').length > 0")
-    until(page, "[...document.querySelectorAll('.pick img')].every((image) => image.complete && image.naturalWidth)")
+    until(page, ALL_PAINTED)
     return page.locator("#prompt").inner_text()
 
 
@@ -230,7 +230,7 @@ def test_a_group_with_a_missing_image_is_only_skipped(tasks: dict[str, Any], pat
     page.keyboard.press("1")
     page.keyboard.press("0")
     expect(page.locator("#prompt")).to_have_text(prompt)
-    expect(page.locator("#notices")).to_contain_text("Not every image of this group is here yet, so nothing was sent.")
+    expect(page.locator("#notices")).to_contain_text("Not every image of this group is here yet, so that did not count.")
 
     page.keyboard.press("s")
 

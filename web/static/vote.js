@@ -91,7 +91,7 @@ function pick(imageId) {
 // Whoever has not seen every image can only skip, and is told so.
 function isSeen() {
   const task = ahead.current;
-  if (task && !task.ready) notice("early", "Not every image of this group is here yet, so nothing was sent. Answer once they are, or skip.");
+  if (task && !task.ready) notice("early", "Not every image of this group is here yet, so that did not count. Answer once they are, or skip.");
   return Boolean(task?.ready);
 }
 
